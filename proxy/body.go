@@ -1,0 +1,212 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+	"sync/atomic"
+)
+
+// A budget bounds the bytes that all bodies hold at one time.
+type budget struct {
+	max  int64
+	used atomic.Int64
+}
+
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) <= b.max {
+		return true
+	}
+	b.used.Add(-n)
+	return false
+}
+
+// A body lets a request's body be sent again while it is still arriving: what
+// one reader has taken from the client is held for the next. It stops holding
+// when the body outgrows its limit or the budget, and when the answer begins.
+//
+// Readers may overlap, since http.Transport can go on reading a body whose
+// answer has come already.
+type body struct {
+	src     io.ReadCloser
+	trailer http.Header // for the upstream; filled when the body has ended
+	inbound *http.Request
+	limit   int64
+	budget  *budget
+
+	reading sync.Mutex // held while reading src, which may take for ever
+
+	mu      sync.Mutex // guards what follows; never held while reading
+	held    []byte
+	taken   int64 // bytes of the budget
+	offset  int64 // bytes read from src
+	err     error // src's last word
+	holding bool
+	closed  bool
+}
+
+func newBody(r *http.Request, limit int64, budget *budget) *body {
+	b := &body{src: r.Body, inbound: r, limit: limit, budget: budget}
+	b.trailer = declaredTrailer(r.Trailer)
+	b.holding = r.ContentLength <= limit
+	if b.holding && r.ContentLength > 0 {
+		b.holding = b.reserve(r.ContentLength)
+	}
+	return b
+}
+
+// declaredTrailer makes room for the trailers that the client announced. Those
+// that would carry a credential are left out, and so is what it did not announce.
+func declaredTrailer(announced http.Header) http.Header {
+	if len(announced) == 0 {
+		return nil
+	}
+	trailer := make(http.Header, len(announced))
+	for name := range announced {
+		if !isCredential(name) {
+			trailer[name] = nil
+		}
+	}
+	return trailer
+}
+
+var errBodyClosed = errors.New("proxy: the request is over and its body closed")
+
+// open returns a reader of the whole body, from its first byte.
+func (b *body) open() io.ReadCloser { return &bodyReader{body: b} }
+
+// reopen returns a further reader from the first byte, if all is still held.
+func (b *body) reopen() (io.ReadCloser, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.holding || b.closed {
+		return nil, errors.New("proxy: the request's body is not held and cannot be sent again")
+	}
+	return b.open(), nil
+}
+
+// forget stops holding: the answer has begun, and no replay can follow.
+func (b *body) forget() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop()
+}
+
+// release ends all reading. The client's body must not be touched once the
+// handler has returned.
+func (b *body) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop()
+	b.closed = true
+}
+
+// clientGone reports that the client broke its body off.
+func (b *body) clientGone() bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil && b.err != io.EOF
+}
+
+func (b *body) drop() {
+	b.holding, b.held = false, nil
+	b.budget.used.Add(-b.taken)
+	b.taken = 0
+}
+
+// reserve takes n bytes off the budget, or reports that there is no room.
+func (b *body) reserve(n int64) bool {
+	if !b.budget.take(n) {
+		return false
+	}
+	b.taken += n
+	return true
+}
+
+// hold keeps p, which has just come from the client.
+func (b *body) hold(p []byte) {
+	b.offset += int64(len(p))
+	if !b.holding {
+		return
+	}
+	missing := b.offset - b.taken
+	if b.offset > b.limit || missing > 0 && !b.reserve(max(missing, min(b.taken, b.limit-b.taken))) {
+		b.drop()
+		return
+	}
+	if b.held == nil {
+		b.held = make([]byte, 0, b.taken)
+	}
+	b.held = append(b.held, p...)
+}
+
+// A bodyReader reads a body from its beginning.
+type bodyReader struct {
+	body   *body
+	offset int64
+	closed atomic.Bool
+}
+
+// Close stops this reader alone: http.Transport closes the body of a request
+// that it could not send, while the client's must stay open.
+func (r *bodyReader) Close() error {
+	r.closed.Store(true)
+	return nil
+}
+
+// Read gives what is held first, then what the client sends.
+func (r *bodyReader) Read(p []byte) (int, error) {
+	if r.closed.Load() {
+		return 0, errBodyClosed
+	}
+	if n, done, err := r.readHeld(p); done {
+		return n, err
+	}
+	b := r.body
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	if n, done, err := r.readHeld(p); done { // another reader got here first
+		return n, err
+	}
+	n, err := b.src.Read(p)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.hold(p[:n])
+	r.offset = b.offset
+	if err != nil {
+		b.end(err)
+	}
+	return n, err
+}
+
+// readHeld reports done unless the client has to be asked for more.
+func (r *bodyReader) readHeld(p []byte) (n int, done bool, err error) {
+	b := r.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return 0, true, errBodyClosed
+	case r.offset < int64(len(b.held)):
+		n = copy(p, b.held[r.offset:])
+		r.offset += int64(n)
+		return n, true, nil
+	case r.offset < b.offset: // what this reader lacks is no longer held
+		return 0, true, errBodyClosed
+	case b.err != nil:
+		return 0, true, b.err
+	}
+	return 0, false, nil
+}
+
+// end notes src's last word. The trailers are known from here on.
+func (b *body) end(err error) {
+	b.err = err
+	for name := range b.trailer {
+		b.trailer[name] = b.inbound.Trailer[name]
+	}
+}

@@ -1,0 +1,78 @@
+package proxy
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// Guard decides whether a client may use the identity at all. It looks at
+// nothing that would exempt a request from a check.
+type Guard struct {
+	Next http.Handler
+	// Loopback says that the listener is bound to a loopback address. Then the
+	// Host must name one as well: a web page whose name was rebound to
+	// 127.0.0.1 carries its own name there.
+	Loopback bool
+	// Keys are the inbound keys, of which a request must show one as api-key,
+	// x-api-key or bearer. None: anyone who reaches the listener may ask.
+	Keys []string
+}
+
+// ServeHTTP passes the request on or refuses it with 401 or 403.
+func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	// Only browsers send Origin. No page may spend the identity of the machine
+	// on which it is looked at.
+	case len(r.Header["Origin"]) > 0:
+		writeError(w, errOriginRefused)
+	case g.Loopback && !isLoopbackHost(r.Host):
+		writeError(w, errHostRefused)
+	case len(g.Keys) > 0 && !g.knows(r.Header):
+		writeError(w, errInvalidInboundKey)
+	default:
+		g.Next.ServeHTTP(w, r)
+	}
+}
+
+// knows compares all keys with all that was shown, in constant time: their
+// hashes have one length, and no match ends the loop early.
+func (g *Guard) knows(h http.Header) bool {
+	found := 0
+	for _, shown := range shownKeys(h) {
+		sum := sha256.Sum256([]byte(shown))
+		for _, key := range g.Keys {
+			want := sha256.Sum256([]byte(key))
+			found |= subtle.ConstantTimeCompare(sum[:], want[:])
+		}
+	}
+	return found == 1
+}
+
+func shownKeys(h http.Header) []string {
+	var keys []string
+	keys = append(keys, h["Api-Key"]...)
+	keys = append(keys, h["X-Api-Key"]...)
+	for _, value := range h["Authorization"] {
+		if scheme, token, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "bearer") {
+			keys = append(keys, strings.TrimSpace(token))
+		}
+	}
+	return keys
+}
+
+func isLoopbackHost(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	host = strings.Trim(host, "[]")
+	if strings.EqualFold(host, "localhost") || host == "" {
+		return host != ""
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}

@@ -1,0 +1,68 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+)
+
+// brokenFrame is the last event of a stream that Azure did not finish. OpenAI's
+// clients raise an error event, while several versions of LiteLLM take a stream
+// that just ends for a complete answer.
+const brokenFrame = `data: {"error":{"code":"upstream_stream_broken","message":"The connection to Azure broke in the middle of this answer. What has arrived is incomplete.","type":"entra_sidecar_error"}}` + "\n\n"
+
+// An eventStream passes server-sent events on. When its source fails, it first
+// gives an event that says so and then the failure, upon which the connection
+// is cut, so that no truncated answer passes for a whole one.
+type eventStream struct {
+	io.ReadCloser
+	broken func() // called once, when the source fails
+
+	tail  [2]byte // the last two bytes that were given
+	last  []byte  // what remains of the final event
+	cause error
+}
+
+// Read implements [io.Reader].
+func (s *eventStream) Read(p []byte) (int, error) {
+	if s.cause != nil {
+		n := copy(p, s.last)
+		s.last = s.last[n:]
+		if n == 0 {
+			return 0, s.cause
+		}
+		return n, nil
+	}
+	n, err := s.ReadCloser.Read(p)
+	s.note(p[:n])
+	if err == nil || err == io.EOF || errors.Is(err, context.Canceled) { // cancelled: the client is gone
+		return n, err
+	}
+	s.cause, s.last = err, []byte(s.separator()+brokenFrame)
+	s.broken()
+	return n, nil
+}
+
+func (s *eventStream) note(p []byte) {
+	if len(p) > 1 {
+		s.tail[0] = p[len(p)-2]
+	} else if len(p) == 1 {
+		s.tail[0] = s.tail[1]
+	}
+	if len(p) > 0 {
+		s.tail[1] = p[len(p)-1]
+	}
+}
+
+// separator ends the line and the event that the failure interrupted, so that
+// the final event stands alone.
+func (s *eventStream) separator() string {
+	switch {
+	case s.tail == [2]byte{}, bytes.Equal(s.tail[:], []byte("\n\n")):
+		return ""
+	case s.tail[1] == '\n':
+		return "\n"
+	}
+	return "\n\n"
+}

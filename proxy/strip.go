@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// credentialHeaders never leave with a request, whoever set them: a key beside
+// a token decides over it at Azure, and a cookie is nobody's business there.
+// What a proxy adds about the client stays inside as well.
+var credentialHeaders = map[string]bool{
+	"api-key":                   true,
+	"x-api-key":                 true,
+	"ocp-apim-subscription-key": true,
+	"authorization":             true,
+	"proxy-authorization":       true,
+	"cookie":                    true,
+	"cookie2":                   true,
+	"forwarded":                 true,
+	"x-real-ip":                 true,
+}
+
+// webSocketKey marks a subprotocol that carries an API key: browsers cannot set
+// headers on a WebSocket, so OpenAI's own clients put it there.
+const webSocketKey = "openai-insecure-api-key."
+
+// stripHeader removes the client's credentials from h. Servers behind Azure's
+// gateways may fold "_" into "-" (CVE-2025-64484 was a proxy that did not think
+// of that), so both spell the same name here.
+func stripHeader(h http.Header) {
+	for name := range h {
+		if isCredential(name) {
+			delete(h, name)
+		}
+	}
+	if protocols := h["Sec-Websocket-Protocol"]; len(protocols) > 0 {
+		h["Sec-Websocket-Protocol"] = stripProtocols(protocols)
+	}
+}
+
+// isCredential allocates nothing: it sees every header of every request.
+func isCredential(name string) bool {
+	const longest = len("ocp-apim-subscription-key")
+	var buf [longest]byte
+	if len(name) > longest {
+		name = name[:len("x-forwarded-")]
+		return foldName(buf[:0], name) == "x-forwarded-"
+	}
+	folded := foldName(buf[:0], name)
+	return credentialHeaders[folded] || strings.HasPrefix(folded, "x-forwarded-")
+}
+
+func foldName(buf []byte, name string) string {
+	for i := range len(name) {
+		c := name[i]
+		switch {
+		case c == '_':
+			c = '-'
+		case 'A' <= c && c <= 'Z':
+			c += 'a' - 'A'
+		}
+		buf = append(buf, c)
+	}
+	return string(buf)
+}
+
+func stripProtocols(headers []string) []string {
+	var kept []string
+	for _, header := range headers {
+		for protocol := range strings.SplitSeq(header, ",") {
+			protocol = strings.TrimSpace(protocol)
+			if protocol != "" && !strings.HasPrefix(protocol, webSocketKey) {
+				kept = append(kept, protocol)
+			}
+		}
+	}
+	if kept == nil {
+		return nil
+	}
+	return []string{strings.Join(kept, ", ")}
+}
+
+// stripQuery removes the parameters api-key and subscription-key and leaves
+// every other byte of the query as it is.
+func stripQuery(raw string) string {
+	if !mayHoldKey(raw) {
+		return raw
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(raw, "&") {
+		if !isKeyParameter(pair) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "&")
+}
+
+// mayHoldKey is a cheap look before taking the query apart. "%" may hide a name.
+func mayHoldKey(raw string) bool {
+	return strings.ContainsAny(raw, "%;_+kK")
+}
+
+func isKeyParameter(pair string) bool {
+	name, _, _ := strings.Cut(pair, "=")
+	if decoded, err := url.QueryUnescape(name); err == nil {
+		name = decoded
+	}
+	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	case "api-key", "subscription-key":
+		return true
+	}
+	return false
+}
