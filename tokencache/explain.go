@@ -1,5 +1,17 @@
 package tokencache
 
+import (
+	"encoding/json"
+	"errors"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"golang.org/x/net/http/httpproxy"
+)
+
 // A SourceFailure says why one source of a credential gave no token.
 type SourceFailure struct {
 	Source string // such as "ManagedIdentityCredential"; empty if unknown
@@ -7,18 +19,242 @@ type SourceFailure struct {
 	AADSTS string // Entra's error number without its prefix, such as "700213"; empty if none
 }
 
-// Explain returns why a token was not obtained, source by source in the order
-// in which they were tried. It takes errors of azidentity and of this package.
-func Explain(err error) []SourceFailure { return newFailure(err).sources }
-
-// Describe returns the same in one line.
-func Describe(err error) string { return newFailure(err).Error() }
-
-// A failure is an error reduced to what may be shown.
-type failure struct{ sources []SourceFailure }
-
-func newFailure(err error) *failure {
-	return &failure{sources: []SourceFailure{{Reason: "TODO"}}}
+func (f SourceFailure) String() string {
+	if f.Source == "" {
+		return f.Reason
+	}
+	return f.Source + ": " + f.Reason
 }
 
-func (f *failure) Error() string { return f.sources[0].Reason }
+// Explain returns why a token was not obtained, source by source in the order
+// in which they were tried. It takes errors of azidentity and of this package.
+//
+// azidentity offers nothing but text for this: types for the sources' errors
+// are not exported, and DefaultAzureCredential joins their messages.
+func Explain(err error) []SourceFailure {
+	if err == nil {
+		return nil
+	}
+	return newFailure(err).sources
+}
+
+// Describe returns in one line why a token was not obtained: the source that
+// ended the search or, if each was passed over, all of them.
+func Describe(err error) string {
+	if err == nil {
+		return ""
+	}
+	return newFailure(err).Error()
+}
+
+// A failure is an error reduced to what may be shown. It does not wrap the
+// original, whose text holds whole HTTP answers.
+type failure struct {
+	sources  []SourceFailure
+	decisive bool // the last source failed, rather than not being set up
+}
+
+func newFailure(err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	_, failed := errors.AsType[*azidentity.AuthenticationFailedError](err)
+	return &failure{sources: parseChain(err.Error()), decisive: failed}
+}
+
+func (f *failure) Error() string {
+	if f.decisive {
+		return f.sources[len(f.sources)-1].String()
+	}
+	var b strings.Builder
+	for i, s := range f.sources {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(s.String())
+	}
+	return b.String()
+}
+
+const chainHead = ": failed to acquire a token.\nAttempted credentials:\n\t"
+
+// parseChain takes apart the message of a ChainedTokenCredential, in which each
+// source's message begins after "\n\t" and continues after "\n\t\t". A source
+// may be a chain itself. Other messages have one source.
+func parseChain(text string) []SourceFailure {
+	_, list, found := strings.Cut(text, chainHead)
+	if !found {
+		return []SourceFailure{parseSource(text)}
+	}
+	var all []SourceFailure
+	list = strings.ReplaceAll(list, "\n\t\t", "\r")
+	for message := range strings.SplitSeq(list, "\n\t") {
+		all = append(all, parseChain(strings.ReplaceAll(message, "\r", "\n"))...)
+	}
+	return all
+}
+
+var (
+	sourceName = regexp.MustCompile(`^(\w+Credential)(?:\.GetToken\(\))?(?:: | authentication failed\. ?)`)
+	answer     = regexp.MustCompile(`(?s)RESPONSE \d+: ([^\n]*)\n-{20,}\n(.*?)\n-{20,}`)
+	aadsts     = regexp.MustCompile(`AADSTS(\d{4,})`)
+	request    = regexp.MustCompile(`(?:Get|Post|GET|POST) "?https?://([^/\s"?]+)[^\s"]*"?:? ?`)
+	advice     = regexp.MustCompile(`\.? *(?:To troubleshoot, visit|See|To mitigate this issue, please refer to the troubleshooting guidelines here at) https://\S+.*`)
+	blank      = regexp.MustCompile(`\s+`)
+)
+
+// maxReason keeps a stray HTML page out of the log.
+const maxReason = 400
+
+// parseSource reduces one source's message to a line.
+func parseSource(text string) SourceFailure {
+	var f SourceFailure
+	if m := sourceName.FindStringSubmatch(text); m != nil {
+		f.Source, text = m[1], text[len(m[0]):]
+	}
+	if m := aadsts.FindStringSubmatch(text); m != nil {
+		f.AADSTS = m[1]
+	}
+	reason := oneLine(fromAnswer(text))
+	for _, h := range hints {
+		if strings.Contains(reason, h.text) && (h.source == "" || h.source == f.Source) {
+			reason = h.say(reason)
+			break
+		}
+	}
+	f.Reason = reason + environmentHint(f)
+	return f
+}
+
+// fromAnswer extracts what an HTTP answer quoted in text says, or returns text.
+func fromAnswer(text string) string {
+	m := answer.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	status, body := m[1], strings.TrimSpace(m[2])
+	lead, _, _ := strings.Cut(text, "\n")
+	if said := fromBody(body); strings.HasPrefix(said, "AADSTS") {
+		return said
+	} else if said != "" {
+		status += ": " + said
+	}
+	if lead = strings.TrimSpace(lead); lead != "" {
+		return lead + " (HTTP " + status + ")"
+	}
+	return "HTTP " + status
+}
+
+// fromBody finds the message in the forms that Entra, IMDS and App Service use.
+func fromBody(body string) string {
+	var b struct {
+		Error       json.RawMessage `json:"error"`
+		Description string          `json:"error_description"`
+		Message     string          `json:"message"`
+	}
+	if json.Unmarshal([]byte(body), &b) != nil {
+		return ""
+	}
+	var nested struct {
+		Message string `json:"message"`
+	}
+	var code string
+	_ = json.Unmarshal(b.Error, &nested) // one of these fits
+	_ = json.Unmarshal(b.Error, &code)
+	for _, s := range []string{b.Description, b.Message, nested.Message, code} {
+		if s != "" {
+			return firstSentence(s)
+		}
+	}
+	return ""
+}
+
+var (
+	traceIDs    = regexp.MustCompile(`(?s)\s*\(?(Trace ID|Correlation ID|Timestamp): .*`)
+	sentenceEnd = regexp.MustCompile(`[.!?]\s+[A-Z]`)
+)
+
+// firstSentence leaves out Entra's explanations and trace ids.
+func firstSentence(s string) string {
+	s = strings.TrimSpace(traceIDs.ReplaceAllString(s, ""))
+	if at := sentenceEnd.FindStringIndex(s); at != nil {
+		s = s[:at[0]]
+	}
+	return strings.TrimSuffix(s, ".")
+}
+
+// oneLine joins lines and leaves out secrets, links and URLs' paths.
+func oneLine(s string) string {
+	s = redact(s)
+	s = request.ReplaceAllString(s, "$1: ")
+	s = strings.TrimSpace(blank.ReplaceAllString(s, " "))
+	s = advice.ReplaceAllString(s, "")
+	s = strings.TrimPrefix(s, "server response error: ")
+	if len(s) > maxReason {
+		s = strings.ToValidUTF8(s[:maxReason], "") + "…"
+	}
+	return strings.TrimSuffix(s, ".")
+}
+
+// hints say what well-known messages mean. The text is azidentity's, or that
+// of the tool behind it.
+var hints = []struct {
+	source, text string
+	say          func(reason string) string
+}{
+	{"ManagedIdentityCredential", "managed identity timed out", to("no answer from 169.254.169.254 within 1s")},
+	{"ManagedIdentityCredential", "empty managedidentity.UserAssignedClientID", to("AZURE_CLIENT_ID is set but empty: unset it")},
+	{"", "Identity not found", to("the managed identity is not assigned to this machine (HTTP 400: Identity not found)")},
+	{"", "the requested identity isn't assigned to this resource", to("the managed identity is not assigned to this machine (HTTP 400)")},
+	{"WorkloadIdentityCredential", "no client ID specified", to("AZURE_CLIENT_ID is not set: the workload identity webhook has not changed this pod")},
+	{"WorkloadIdentityCredential", "no tenant ID specified", to("AZURE_TENANT_ID is not set: the workload identity webhook has not changed this pod")},
+	{"WorkloadIdentityCredential", "no token file specified", to("AZURE_FEDERATED_TOKEN_FILE is not set: the workload identity webhook has not changed this pod")},
+	{"WorkloadIdentityCredential", "no such file or directory", with("the federated token file cannot be read: ")},
+	{"EnvironmentCredential", "missing environment variable ", func(s string) string {
+		return strings.TrimPrefix(s, "missing environment variable ") + " is not set"
+	}},
+	{"AzureCLICredential", "executable not found on path", to("az is not installed")},
+	{"AzureDeveloperCLICredential", "executable not found on path", to("azd is not installed")},
+	{"AzurePowerShellCredential", "executable not found on path", to("PowerShell is not installed")},
+	{"", "/bin/sh: no such file or directory", to("there is no shell in this image to run it")},
+	{"AzureCLICredential", "az login", to("az is not logged in: run az login")},
+	{"AzureDeveloperCLICredential", "auth login", to("azd is not logged in: run azd auth login")},
+	{"", "context deadline exceeded", func(s string) string {
+		host, _, found := strings.Cut(s, ": ")
+		if !found {
+			return "no answer in time"
+		}
+		return "no answer from " + host + " in time"
+	}},
+}
+
+func to(s string) func(string) string { return func(string) string { return s } }
+
+func with(prefix string) func(string) string {
+	return func(reason string) string { return prefix + reason }
+}
+
+// environmentHint names what in the environment probably causes f.
+func environmentHint(f SourceFailure) string {
+	switch f.Source {
+	case "ManagedIdentityCredential":
+		if os.Getenv("IDENTITY_ENDPOINT") == "" && os.Getenv("MSI_ENDPOINT") == "" && proxied("http://169.254.169.254/") {
+			return " (HTTP_PROXY captures the managed identity endpoint: add 169.254.169.254 to NO_PROXY)"
+		}
+	case "WorkloadIdentityCredential":
+		if os.Getenv("AZURE_KUBERNETES_TOKEN_PROXY") != "" && f.AADSTS != "" {
+			return " (for AKS identity bindings choose the credential workload-identity: DefaultAzureCredential does not use them)"
+		}
+	}
+	return ""
+}
+
+// proxied reports whether the proxy variables apply to rawURL.
+func proxied(rawURL string) bool {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return false
+	}
+	proxy, err := httpproxy.FromEnvironment().ProxyFunc()(u)
+	return err == nil && proxy != nil
+}

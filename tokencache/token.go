@@ -13,7 +13,11 @@ import (
 // header value and its claims, and every attempt to print, log or marshal it
 // shows its expiry only.
 type Token struct {
-	authorization string // "Bearer " and the token, joined once and not per request
+	// "Bearer " and the token, joined once and not per request. Behind a
+	// pointer because fmt's error path (%p of a struct) ignores methods and
+	// walks the fields, but follows no pointer.
+	authorization *string
+
 	expiresOn     time.Time
 	expires       deadline
 	claims        Claims
@@ -24,8 +28,9 @@ type Token struct {
 // opaque value has none.
 func NewToken(value string, expiresOn time.Time) *Token {
 	now := time.Now()
+	authorization := "Bearer " + value
 	return &Token{
-		authorization: "Bearer " + value,
+		authorization: &authorization,
 		expiresOn:     expiresOn.Round(0),
 		expires:       deadline{wall: expiresOn.Round(0), mono: now.Add(expiresOn.Round(0).Sub(now.Round(0)))},
 		claims:        decodeClaims(value),
@@ -33,7 +38,7 @@ func NewToken(value string, expiresOn time.Time) *Token {
 }
 
 // Authorization returns the value of the Authorization header.
-func (t *Token) Authorization() string { return t.authorization }
+func (t *Token) Authorization() string { return *t.authorization }
 
 // ExpiresOn returns the moment from which the token must not be sent.
 func (t *Token) ExpiresOn() time.Time { return t.expiresOn }
@@ -50,23 +55,20 @@ func (t *Token) usable(now time.Time) bool {
 
 // same reports whether both are the same token as far as Azure can tell.
 func (t *Token) same(u *Token) bool {
-	return t != nil && u != nil && t.authorization == u.authorization
+	return t != nil && u != nil && *t.authorization == *u.authorization
 }
 
 // String describes the token without giving it away.
-func (t *Token) String() string {
-	if t == nil {
-		return "[no token]"
-	}
+func (t Token) String() string {
 	return "[token expiring " + t.expiresOn.UTC().Format(time.RFC3339) + "]"
 }
 
 // Format makes every fmt verb print what String does: without it %d or %x
 // would walk the fields.
-func (t *Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, t.String()) }
+func (t Token) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, t.String()) }
 
 // MarshalText does the same for JSON, YAML and the log encoders.
-func (t *Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
 // A deadline is a moment on both of the machine's clocks.
 //

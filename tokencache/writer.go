@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"go.uber.org/zap"
 )
 
 // A writer is the one goroutine that changes a cache's state. It never does
@@ -21,15 +19,17 @@ type writer struct {
 
 	failed  int       // failures in a row
 	expired bool      // the expiry of the current token has been logged
+	limited bool      // that refused tokens are not replaced has been logged
 	limit   limiter   // of replacements
 	waiting []refusal // for the attempt under way
-	held    []refusal // for the one after it, since it needs other claims
+	held    []refusal // for the one after it, since they need other claims
 }
 
 type attempt struct {
 	claims  string
 	timeout time.Duration
-	giveUp  time.Time
+	giveUp  deadline
+	cancel  context.CancelFunc
 }
 
 type result struct {
@@ -39,8 +39,7 @@ type result struct {
 }
 
 // Run keeps the token fresh until ctx is done, and then returns nil. It may be
-// called once. Tokens are served until Run returns, and the last one until it
-// expires.
+// called once. The last token is served until it expires, Run or not.
 func (c *Cache) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errRunTwice
@@ -55,7 +54,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case r := <-w.results:
-			w.finish(r)
+			w.finish(ctx, r)
 		case r := <-w.refusals:
 			w.refuse(ctx, r)
 		case <-w.poke:
@@ -79,8 +78,11 @@ func (w *writer) publish(change func(*state)) {
 func (w *writer) step(ctx context.Context) time.Duration {
 	now := time.Now()
 	w.noteExpiry(now)
-	if w.attempt != nil && !now.Before(w.attempt.giveUp) {
+	if w.attempt != nil && w.attempt.giveUp.reached(now) {
 		w.giveUp()
+	}
+	if w.attempt == nil {
+		w.startHeld(ctx)
 	}
 	if w.attempt == nil && w.state.Load().next.reached(now) {
 		w.start(ctx, w.renewalClaims())
@@ -89,20 +91,21 @@ func (w *writer) step(ctx context.Context) time.Duration {
 }
 
 func (w *writer) sleepFor(now time.Time) time.Duration {
-	s, d := w.state.Load(), heartbeat
+	s := w.state.Load()
+	due := s.next
 	if w.attempt != nil {
-		d = min(d, w.attempt.giveUp.Sub(now))
-	} else {
-		d = min(d, s.next.in(now))
+		due = w.attempt.giveUp
 	}
+	d := min(heartbeat, due.in(now))
 	if s.token != nil && !w.expired {
 		d = min(d, s.token.expires.in(now))
 	}
-	return max(d, time.Millisecond) // a timer may fire a little before a deadline on the other clock
+	// Should the clocks disagree about whether something is due, do not spin.
+	return max(d, time.Millisecond)
 }
 
-// renewalClaims are empty for the first token: what another instance left in
-// the source's cache is welcome then.
+// renewalClaims are empty for the first token: what is left in the source's
+// own cache is welcome then.
 func (w *writer) renewalClaims() string {
 	if w.state.Load().token == nil {
 		return ""
@@ -118,55 +121,64 @@ func (w *writer) start(ctx context.Context, claims string) {
 	}
 	now := time.Now()
 	timeout := attemptTimeout(w.remaining(now))
-	a := &attempt{claims: claims, timeout: timeout, giveUp: now.Add(timeout + grace)}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	a := &attempt{claims: claims, timeout: timeout, giveUp: after(now, timeout+grace), cancel: cancel}
 	w.attempt = a
 	go func() {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		t, err := fetch(ctx, w.cred, w.scope, claims)
-		w.results <- result{attempt: a, token: t, err: err} // buffered for all that can be under way
+		w.results <- result{attempt: a, token: t, err: err} // has room for all that can be under way
 	}()
 }
 
-// giveUp stops waiting for the attempt under way, which ignored its deadline.
+// giveUp stops waiting for the attempt under way, which ignored its deadline
+// or slept through it with the machine.
 func (w *writer) giveUp() {
-	timeout := w.attempt.timeout
+	a := w.attempt
+	a.cancel()
 	w.attempt = nil
 	w.stuck++
-	w.fail(fmt.Errorf("the credential did not answer within %s", timeout.Round(time.Second)))
+	w.fail(fmt.Errorf("the credential did not answer within %s", a.timeout.Round(time.Second)))
 	w.answer()
 }
 
-// finish takes an attempt's result. One that was given up may still bring a
-// token; its error is old news.
-func (w *writer) finish(r result) {
-	if r.attempt != w.attempt {
+// finish takes an attempt's result.
+func (w *writer) finish(ctx context.Context, r result) {
+	late := r.attempt != w.attempt
+	if late {
 		w.stuck--
-		if cur := w.state.Load().token; r.err != nil || cur != nil && !cur.ExpiresOn().Before(r.token.ExpiresOn()) {
-			return
-		}
-		w.succeed(r.token)
-		return
-	}
-	w.attempt = nil
-	if r.err != nil {
-		w.fail(r.err)
 	} else {
+		w.attempt = nil
+	}
+	switch {
+	case ctx.Err() != nil: // stopping: a cancelled attempt is no failure
+	case late:
+		w.salvage(r)
+	case r.err != nil:
+		w.fail(r.err)
+		w.answer()
+	default:
+		w.succeed(r.token)
+		w.answer()
+	}
+}
+
+// salvage takes a token that came after all from an attempt that was given up;
+// its error would be old news.
+func (w *writer) salvage(r result) {
+	cur := w.state.Load().token
+	if r.err == nil && (cur == nil || cur.ExpiresOn().Before(r.token.ExpiresOn())) {
 		w.succeed(r.token)
 	}
-	w.answer()
 }
 
 // succeed publishes t, or notes that the source returned the token we hold.
 func (w *writer) succeed(t *Token) {
 	now, old := time.Now(), w.state.Load()
 	unchanged := old.token.same(t)
-	if unchanged && !old.token.ExpiresOn().Before(t.ExpiresOn()) {
-		t = old.token
-	}
-	w.failed = 0
 	w.publish(func(s *state) {
 		s.token, s.err, s.failingSince = t, nil, time.Time{}
+		// For the same token again, this is half of what remains of its life.
 		s.next = after(now, renewDelay(t.expires.in(now), rand.Float64()))
 		if unchanged {
 			s.unchanged++
@@ -175,7 +187,7 @@ func (w *writer) succeed(t *Token) {
 		}
 	})
 	w.logSuccess(old, t, now)
-	w.expired = false
+	w.failed, w.expired = 0, false
 }
 
 // fail publishes err and when to try again.
@@ -184,20 +196,21 @@ func (w *writer) fail(err error) {
 	w.failed++
 	// Now and here: the text of an azidentity error is read from its HTTP
 	// response, which is neither safe for concurrent use nor free of secrets.
-	err = newFailure(err)
+	f := newFailure(err)
 	delay := retryDelay(w.failed, w.remaining(now), rand.Float64())
 	w.publish(func(s *state) {
-		s.err = err
+		s.err = f
 		s.failures++
 		s.next = after(now, delay)
 		if s.failingSince.IsZero() {
 			s.failingSince = now
 		}
 	})
-	w.logFailure(old, err, delay, now)
+	w.logFailure(old, f, delay, now)
 }
 
-// remaining returns how long the current token is still usable; not positive if it is not.
+// remaining returns how long the current token is still usable; not positive
+// if it is not, or there is none.
 func (w *writer) remaining(now time.Time) time.Duration {
 	if t := w.state.Load().token; t != nil {
 		return t.expires.in(now)
@@ -205,26 +218,45 @@ func (w *writer) remaining(now time.Time) time.Duration {
 	return 0
 }
 
-// refuse has a refused token replaced, unless it is already or may not be.
+// refuse has a refused token replaced, unless it was already.
 func (w *writer) refuse(ctx context.Context, r refusal) {
-	now, cur := time.Now(), w.state.Load().token
-	switch {
-	case !cur.same(r.token) && cur.usable(now):
+	if cur := w.state.Load().token; !cur.same(r.token) && cur.usable(time.Now()) {
 		r.reply <- cur
-	case w.attempt != nil && (r.claims == "" || r.claims == w.attempt.claims):
-		w.waiting = append(w.waiting, r)
-	case w.attempt != nil:
-		w.held = append(w.held, r)
-	default:
+		return
+	}
+	w.enlist(ctx, r)
+}
+
+// enlist lets r wait for the attempt under way if that serves it, else for one
+// of its own.
+func (w *writer) enlist(ctx context.Context, r refusal) {
+	switch {
+	case w.attempt == nil:
 		w.replace(ctx, r)
+	case r.claims == "" || r.claims == w.attempt.claims:
+		w.waiting = append(w.waiting, r)
+	default:
+		w.held = append(w.held, r)
 	}
 }
 
+func (w *writer) startHeld(ctx context.Context) {
+	held := w.held
+	w.held = nil
+	for _, r := range held {
+		w.enlist(ctx, r)
+	}
+}
+
+// replace begins an attempt for r, if replacing is not at its limit.
 func (w *writer) replace(ctx context.Context, r refusal) {
 	if !w.limit.allow(time.Now()) {
+		w.logLimited()
 		r.reply <- nil
 		return
 	}
+	w.limited = false
+	w.log.Info("Azure refused the token: replacing it")
 	claims := r.claims
 	if claims == "" {
 		claims = forced
@@ -249,56 +281,21 @@ func (w *writer) answer() {
 	w.waiting = nil
 }
 
-// end lets the attempts, whose context is done, return: callers of Run may
-// rely on nothing running any more, unless the credential ignores its context.
+// end gives the attempts, whose context is done, a moment to return: after Run
+// nothing runs any more, unless a credential ignores its context.
 func (w *writer) end() {
 	close(w.ended)
 	timeout := time.After(grace)
-	for n := w.stuck; n > 0 || w.attempt != nil; {
+	for w.stuck > 0 || w.attempt != nil {
 		select {
 		case r := <-w.results:
 			if r.attempt == w.attempt {
 				w.attempt = nil
 			} else {
-				n--
+				w.stuck--
 			}
 		case <-timeout:
 			return
 		}
-	}
-}
-
-// noteExpiry logs, once, that the current token expired with no successor.
-func (w *writer) noteExpiry(now time.Time) {
-	s := w.state.Load()
-	if w.expired || s.token == nil || s.token.usable(now) {
-		return
-	}
-	w.expired = true
-	w.log.Error("token expired without a successor: requests fail until the next one",
-		zap.Time("expired", s.token.ExpiresOn()), zap.Error(s.err))
-}
-
-func (w *writer) logSuccess(old *state, t *Token, now time.Time) {
-	fields := []zap.Field{zap.Time("expires", t.ExpiresOn()), zap.Time("renew_at", w.state.Load().next.wall), zap.String("source", sourceOf(w.cred))}
-	switch {
-	case old.err != nil && old.token != nil:
-		w.log.Info("token renewal recovered", append(fields, zap.Duration("outage", now.Sub(old.failingSince)))...)
-	case old.token == nil:
-		w.log.Info("token obtained", fields...)
-	default:
-		w.log.Debug("token renewed", fields...)
-	}
-}
-
-func (w *writer) logFailure(old *state, err error, delay time.Duration, now time.Time) {
-	fields := []zap.Field{zap.Error(err), zap.Duration("retry_in", delay)}
-	switch {
-	case old.err != nil:
-		w.log.Debug("token still not renewed", append(fields, zap.Duration("failing_for", now.Sub(old.failingSince)))...)
-	case old.token.usable(now):
-		w.log.Warn("token renewal failing", append(fields, zap.Time("serving_until", old.token.ExpiresOn()))...)
-	default:
-		w.log.Error("no token", fields...)
 	}
 }
