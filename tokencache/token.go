@@ -18,9 +18,9 @@ type Token struct {
 	// walks the fields, but follows no pointer.
 	authorization *string
 
-	expiresOn     time.Time
-	expires       deadline
-	claims        Claims
+	expiresOn time.Time
+	expires   deadline
+	claims    Claims
 }
 
 // NewToken returns the token with the given value, obtained now and valid
