@@ -28,10 +28,11 @@ const (
 )
 
 // renewDelay returns when to renew a token that lives for life: at its half,
-// plus at most a tenth of the life. random is in [0,1); jitter is only ever
-// added, so that "half of the life" stays the promise.
+// plus a fiftieth of the life at most. random is in [0,1). The jitter spreads
+// the replicas of a deployment, for which a minute in an hour is plenty; more
+// of it would only be taken from the outage that the token can bridge.
 func renewDelay(life time.Duration, random float64) time.Duration {
-	return max(life/2+fraction(life/10, random), minDelay)
+	return max(life/2+fraction(life/50, random), minDelay)
 }
 
 // retryDelay returns how long to wait after the nth failure in a row (from 1):

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-func TestRenewalStartsAtHalfLifeAndNeverAfterSixTenths(t *testing.T) {
+func TestRenewalStartsAtHalfLifeAndNeverAfterFiftyTwoHundredths(t *testing.T) {
 	for _, life := range []time.Duration{2 * time.Second, 10 * time.Second, time.Minute, 5 * time.Minute, time.Hour, 90 * time.Minute, 24 * time.Hour} {
 		if got, want := renewDelay(life, 0), life/2; got != want {
 			t.Errorf("%v: without jitter %v, want %v", life, got, want)
 		}
 		for range 1000 {
-			if d := renewDelay(life, rand.Float64()); d < life/2 || d > life*6/10 {
+			if d := renewDelay(life, rand.Float64()); d < life/2 || d > life*52/100 {
 				t.Fatalf("%v: renewal after %v", life, d)
 			}
 		}
