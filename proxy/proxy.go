@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -54,6 +55,8 @@ type Options struct {
 	Logger *zap.Logger
 	// Registerer receives the metrics. Default: none.
 	Registerer prometheus.Registerer
+	// Tracer makes a span of each request. Default: none, at no cost.
+	Tracer trace.Tracer
 }
 
 // Handler is the proxy.
@@ -64,6 +67,7 @@ type Handler struct {
 	metrics  *metrics
 	logger   *zap.Logger
 	causes   *causeLog
+	tracer   trace.Tracer
 	annotate bool
 	limit    int64
 	budget   *budget
@@ -86,6 +90,7 @@ func New(o Options) (*Handler, error) {
 		metrics:  newMetrics(o.Registerer, o.Routes),
 		logger:   o.Logger,
 		causes:   newCauseLog(o.Logger),
+		tracer:   o.Tracer,
 		annotate: o.AnnotateErrors,
 		limit:    o.ReplayLimit,
 		budget:   &budget{max: o.ReplayBudget},
@@ -105,6 +110,9 @@ func New(o Options) (*Handler, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{inbound: r, started: time.Now(), response: response{ResponseWriter: w, tunnels: &h.tunnels}}
 	defer h.finish(x)
+	if h.tracer != nil {
+		h.startSpan(x)
+	}
 
 	raw := rawPath(r)
 	x.route = h.routes.match(raw)
@@ -153,10 +161,11 @@ type exchange struct {
 	body    *body
 	token   *tokencache.Token // the last that was sent
 
-	refusal   *refusal // what Azure said, if it was an error
-	cause     string   // of a failure, where it is known
-	failure   error    // why the sidecar itself could not answer
-	requestID string   // Azure's, for its support
+	span      trace.Span // nil unless traced
+	refusal   *refusal   // what Azure said, if it was an error
+	cause     string     // of a failure, where it is known
+	failure   error      // why the sidecar itself could not answer
+	requestID string     // Azure's, for its support
 	replayed  bool
 	tunnelled bool
 	broken    bool // Azure broke the answer off
@@ -184,6 +193,9 @@ func (h *Handler) finish(x *exchange) {
 		h.metrics.tunnels.WithLabelValues(x.route.Prefix).Dec()
 	}
 	h.metrics.observe(x, status)
+	if x.span != nil {
+		x.endSpan(status)
+	}
 
 	level := zapcore.InfoLevel
 	if x.broken || x.failure != nil && status != statusClientGone {
