@@ -1,0 +1,3 @@
+package config
+
+func show(s string) string { return s }
