@@ -111,7 +111,8 @@ var answers = []Row{{
 	Status:   400,
 	Phrases:  []string{"custom subdomain for token"},
 	Sentence: "A regional host takes keys only; use the resource's own host as upstream, after giving the resource a custom subdomain if it has none.",
-	Remedy: setGroup +
+	Remedy: "az cognitiveservices account list --query \"[].[name,properties.endpoint]\" --output table   # which is at {{HOST}}?\n" +
+		setGroup +
 		"az cognitiveservices account update --name {{NAME}} --resource-group \"$GROUP\" --custom-domain {{NAME}}\n" +
 		"ENTRA_SIDECAR_UPSTREAM=https://{{NAME}}.openai.azure.com   # instead of {{HOST}}",
 	Auth:  true,

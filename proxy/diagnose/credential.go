@@ -75,7 +75,7 @@ var credentials = []Row{{
 	Kind:     KindCredential,
 	Cause:    unavailable,
 	Detail:   "imds-unreachable",
-	Phrases:  []string{"managed identity timed out", "dial tcp " + imds, "to an unreachable "},
+	Phrases:  []string{"managed identity timed out", "dial tcp " + imds},
 	Sentence: "No managed identity endpoint answers here; this is no Azure machine, or a network policy keeps the pod from it.",
 	Remedy: "curl --noproxy '*' --max-time 2 --header Metadata:true 'http://" + imds + "/metadata/instance?api-version=2021-02-01'\n" +
 		"# In AKS prefer workload identity, which does without it; elsewhere allow egress to " + imds + " port 80.",

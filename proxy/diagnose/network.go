@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,12 +189,14 @@ func Network(err error, host string) (Diagnosis, bool) {
 	return find(network, &evidence{err: err, message: err.Error(), host: host})
 }
 
+var regionalPattern = regexp.MustCompile(`\.api\.cognitive\.(?:microsoft|azure)\.(?:com|us|cn)$`)
+
 // Host tells what is wrong with an upstream by its name alone: a regional host,
 // which takes keys only, and a private link name, which no certificate covers.
 func Host(host string) (Diagnosis, bool) {
 	e := &evidence{host: host}
 	switch name := hostname(host); {
-	case strings.HasSuffix(name, ".api.cognitive.microsoft.com"), strings.HasSuffix(name, ".api.cognitive.microsoft.us"):
+	case regionalPattern.MatchString(name):
 		return byCause(answers, "custom-subdomain-required", "").diagnosis(e), true
 	case strings.Contains(name, ".privatelink."):
 		return byCause(network, "privatelink-host", "").diagnosis(e), true

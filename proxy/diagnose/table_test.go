@@ -3,6 +3,8 @@ package diagnose
 import (
 	"bytes"
 	"net/http"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -92,6 +94,23 @@ func TestRemediesAskOnlyForFactsThatExist(t *testing.T) {
 	for name := range facts {
 		if !used[name] {
 			t.Errorf("fact %s fills in nothing", name)
+		}
+	}
+}
+
+func TestRemediesAreShell(t *testing.T) {
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("no shell to read the remedies: ", err)
+	}
+	for _, r := range Causes() {
+		check := exec.CommandContext(t.Context(), shell, "-n")
+		check.Stdin = strings.NewReader(r.example() + "\n")
+		if out, err := check.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", r.name(), err, out)
 		}
 	}
 }
