@@ -65,48 +65,64 @@ func foldName(buf []byte, name string) string {
 	return string(buf)
 }
 
-func stripProtocols(headers []string) []string {
+// stripProtocols leaves the lines as they are, unless there is a key in them.
+func stripProtocols(lines []string) []string {
 	var kept []string
-	for _, header := range headers {
-		for protocol := range strings.SplitSeq(header, ",") {
-			protocol = strings.TrimSpace(protocol)
-			if protocol != "" && !strings.HasPrefix(protocol, webSocketKey) {
-				kept = append(kept, protocol)
-			}
+	found := false
+	for protocol := range strings.SplitSeq(strings.Join(lines, ","), ",") {
+		protocol = strings.TrimSpace(protocol)
+		switch {
+		case strings.HasPrefix(strings.ToLower(protocol), webSocketKey):
+			found = true
+		case protocol != "":
+			kept = append(kept, protocol)
 		}
 	}
-	if kept == nil {
+	switch {
+	case !found:
+		return lines
+	case kept == nil:
 		return nil
 	}
 	return []string{strings.Join(kept, ", ")}
 }
 
 // stripQuery removes the parameters api-key and subscription-key and leaves
-// every other byte of the query as it is.
+// every other byte of the query as it is. Parameters end at ";" too, as some
+// servers have it.
 func stripQuery(raw string) string {
 	if !mayHoldKey(raw) {
 		return raw
 	}
-	var kept []string
-	for pair := range strings.SplitSeq(raw, "&") {
-		if !isKeyParameter(pair) {
-			kept = append(kept, pair)
+	var kept strings.Builder
+	for rest := raw; rest != ""; {
+		end := len(rest) // of the pair, which takes the separator before it along
+		if i := strings.IndexAny(rest[1:], "&;"); i >= 0 {
+			end = 1 + i
 		}
+		if pair := rest[:end]; !isKeyParameter(strings.TrimLeft(pair, "&;")) {
+			kept.WriteString(pair)
+		}
+		rest = rest[end:]
 	}
-	return strings.Join(kept, "&")
+	query := kept.String()
+	if query != "" && isSeparator(query[0]) && !isSeparator(raw[0]) {
+		return query[1:] // the first pair is gone
+	}
+	return query
 }
 
+func isSeparator(c byte) bool { return c == '&' || c == ';' }
+
 // mayHoldKey is a cheap look before taking the query apart. "%" may hide a name.
-func mayHoldKey(raw string) bool {
-	return strings.ContainsAny(raw, "%;_+kK")
-}
+func mayHoldKey(raw string) bool { return strings.ContainsAny(raw, "%kK") }
 
 func isKeyParameter(pair string) bool {
 	name, _, _ := strings.Cut(pair, "=")
 	if decoded, err := url.QueryUnescape(name); err == nil {
 		name = decoded
 	}
-	switch strings.ToLower(strings.ReplaceAll(name, "_", "-")) {
+	switch strings.ToLower(strings.ReplaceAll(strings.TrimSpace(name), "_", "-")) {
 	case "api-key", "subscription-key":
 		return true
 	}
