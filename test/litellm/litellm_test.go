@@ -1,0 +1,107 @@
+// Package litellm_test drives the real LiteLLM proxy and the real OpenAI client
+// through the built sidecar, against the emulated Azure.
+//
+// LiteLLM takes some ten seconds to start, so one of it serves all tests here,
+// which are therefore subtests of one.
+package litellm_test
+
+import (
+	"flag"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"entra-sidecar/test/azure"
+)
+
+var update = flag.Bool("update", false, "write TABLE.md as the test run found it")
+
+func TestLiteLLM(t *testing.T) {
+	s := startStack(t)
+	for _, group := range []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"without the sidecar it fails with the error that people search for", s.testContrast},
+		{"every call type", s.testCalls},
+		{"streams arrive piece by piece", s.testProgress},
+		{"a cut stream is an error for the user", s.testCutStreams},
+		{"a client that goes away stops the work at Azure", s.testCancellation},
+		{"LiteLLM balances the load over two routes", s.testRegions},
+		{"a user reads what is wrong", s.testExplanations},
+		{"LiteLLM's health check passes", s.testHealth},
+	} {
+		t.Run(group.name, group.test)
+	}
+}
+
+// forget begins a new observation, with Azure in its best health.
+func (s *stack) forget() {
+	for _, e := range []*azure.Emulator{s.azure, s.apim} {
+		e.Reset()
+		e.Forget()
+	}
+	for _, sidecar := range s.sidecars {
+		sidecar.forget()
+	}
+}
+
+// received are the requests that reached Azure since forget.
+func (s *stack) received() []azure.Request {
+	return append(s.azure.Requests(), s.apim.Requests()...)
+}
+
+// checkKeyless fails the test if a request reached Azure with anything but one
+// bearer token of Entra's, or with a key of LiteLLM's or the user's anywhere.
+func checkKeyless(t *testing.T, r azure.Request) {
+	t.Helper()
+	if got := r.Header.Values("Authorization"); len(got) != 1 || r.Token == nil {
+		t.Errorf("%s %s came with %d Authorization headers, its token one of Entra's: %t", r.Method, r.Target, len(got), r.Token != nil)
+	}
+	for _, name := range []string{"Api-Key", "X-Api-Key", "Cookie", "Proxy-Authorization"} {
+		if r.Header.Get(name) != "" {
+			t.Errorf("%s %s came with %s", r.Method, r.Target, name)
+		}
+	}
+	if key := r.Header.Get("Ocp-Apim-Subscription-Key"); key != "" && key != apimKey {
+		t.Errorf("%s %s came with the client's Ocp-Apim-Subscription-Key", r.Method, r.Target)
+	}
+	for _, key := range []string{dummyKey, masterKey, realKey} {
+		if carries(r, key) {
+			t.Errorf("%s carries the key %.7s…", r.Method, key)
+		}
+	}
+	if r.Status >= http.StatusBadRequest {
+		t.Errorf("%s %s was answered with %d", r.Method, r.Target, r.Status)
+	}
+}
+
+// carries reports whether key is in a request's target or in a value of its headers.
+func carries(r azure.Request, key string) bool {
+	if strings.Contains(r.Target, key) {
+		return true
+	}
+	for _, values := range r.Header {
+		for _, v := range values {
+			if strings.Contains(v, key) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func TestREADMEShowsTheTable(t *testing.T) {
+	table, err := os.ReadFile("TABLE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(readme), string(table)) {
+		t.Error("README.md does not contain test/litellm/TABLE.md as it is: paste it")
+	}
+}
