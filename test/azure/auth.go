@@ -40,8 +40,8 @@ func (s *signer) credentialsOf(r *http.Request, res *Resource) credentials {
 	for _, name := range keyParameters {
 		c.keys = append(c.keys, query[name]...)
 	}
-	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
+	bearer := bearerOf(r)
+	if bearer == "" {
 		return c
 	}
 	if strings.Count(bearer, ".") != 2 && res.OpaqueBearer != "token" && takesKeyAsBearer(r.URL.Path) {
@@ -55,6 +55,14 @@ func (s *signer) credentialsOf(r *http.Request, res *Resource) credentials {
 		c.token = &claims
 	}
 	return c
+}
+
+func bearerOf(r *http.Request) string {
+	scheme, bearer, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return bearer
 }
 
 // takesKeyAsBearer: the OpenAI SDKs put the key there on these paths.

@@ -1,6 +1,8 @@
 package azure
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -8,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // object is a JSON object whose fields need no type of their own.
@@ -45,8 +49,8 @@ func (e *Emulator) serveAzure(w http.ResponseWriter, r *http.Request) {
 		condition(&x.resource)
 	}
 	x.serve()
-	if c := e.logger.Check(logLevel, "azure answered"); c != nil {
-		c.Write(logFields(rec)...)
+	if c := e.logger.Check(zap.DebugLevel, "azure answered"); c != nil {
+		c.Write(zap.String("method", r.Method), zap.String("path", rawPath(r)), zap.Int("status", rec.snapshot().Status))
 	}
 }
 
@@ -75,29 +79,28 @@ func (x *exchange) admit() *Answer {
 	if answer != nil {
 		return answer
 	}
+	if x.rule.Answer != nil {
+		return x.rule.Answer
+	}
 	if x.op == nil {
 		return refuse(http.StatusNotFound, bodyNotFound)
 	}
-	for _, check := range []func() *Answer{
-		func() *Answer { return x.resource.authorize(token, x.op) },
-		x.checkVersion,
-		func() *Answer { return x.canned(false) },
-		func() *Answer { return x.rule.Answer },
-	} {
-		if answer := check(); answer != nil {
-			return answer
-		}
+	if answer := x.resource.authorize(token, x.op); answer != nil {
+		return answer
 	}
-	return nil
+	if answer := x.checkVersion(); answer != nil {
+		return answer
+	}
+	return x.canned(false)
 }
 
 // authenticate checks the credentials and enters the token into the record.
 func (x *exchange) authenticate() (*TokenClaims, *Answer) {
-	c := x.emulator.signer.credentialsOf(x.r, &x.resource)
-	x.rec.update(func(v *Request) { v.Token = c.token })
-	if x.emulator.ephemeral.valid(c.bearer) && strings.HasSuffix(x.r.URL.Path, "/realtime/calls") {
+	if x.op != nil && x.op.ephemeral && x.emulator.ephemeral.valid(bearerOf(x.r)) {
 		return nil, nil
 	}
+	c := x.emulator.signer.credentialsOf(x.r, &x.resource)
+	x.rec.update(func(v *Request) { v.Token = c.token })
 	return c.token, x.resource.authenticate(x.r, c)
 }
 
@@ -121,7 +124,7 @@ func (x *exchange) checkVersion() *Answer {
 	version := x.r.URL.Query().Get("api-version")
 	isDated := datedVersion.MatchString(version)
 	switch {
-	case x.op.version == dated && !isDated:
+	case x.op.version == dated && !isDated, x.op.version == named && version == "":
 		return refuse(http.StatusNotFound, bodyNotFound)
 	case x.op.version == v1 && isDated && x.resource.DatedVersionOnV1 != "accepted":
 		return refuse(http.StatusBadRequest, bodyAPIVersion)
@@ -173,7 +176,7 @@ func (x *exchange) findDeployment(fromBody string) bool {
 	if strings.HasPrefix(x.op.template, "/openai/deployments/") {
 		x.model = x.values[0]
 	}
-	if x.rule.Early && x.model == "" || x.resource.hasDeployment(x.model) {
+	if (x.rule.Early && x.model == "") || x.resource.hasDeployment(x.model) {
 		return true
 	}
 	x.give(refuse(http.StatusNotFound, bodyNoDeployment))
@@ -198,6 +201,14 @@ func (x *exchange) json(status int, v any) {
 // send sends a whole body of known length, or breaks off where the rule says.
 func (x *exchange) send(status int, contentType string, body []byte) {
 	x.begin(status, contentType)
+	if x.rule.Gzip {
+		x.w.Header().Set("Content-Encoding", "gzip")
+		body = gzipped(body)
+	}
+	if status == http.StatusNoContent || status == http.StatusNotModified {
+		x.w.WriteHeader(status)
+		return
+	}
 	x.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	if x.rule.Cut == nil {
 		x.w.WriteHeader(status)
@@ -211,6 +222,14 @@ func (x *exchange) send(status int, contentType string, body []byte) {
 	x.w.WriteHeader(status)
 	x.w.Write(body[:after])
 	x.cut()
+}
+
+func gzipped(body []byte) []byte {
+	var compressed bytes.Buffer
+	z := gzip.NewWriter(&compressed)
+	_, _ = z.Write(body)
+	_ = z.Close() // a buffer takes everything
+	return compressed.Bytes()
 }
 
 // begin waits as the pace says and sets the headers that Azure adds.

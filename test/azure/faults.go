@@ -119,6 +119,8 @@ type Rule struct {
 	Cut *Cut `json:"cut,omitzero"`
 	// Early answers before the request's body was read.
 	Early bool `json:"early,omitzero"`
+	// Gzip compresses the answer, unless it is a stream.
+	Gzip bool `json:"gzip,omitzero"`
 	// Close announces and closes the connection after the answer.
 	Close bool `json:"close,omitzero"`
 	Pace

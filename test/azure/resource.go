@@ -1,6 +1,8 @@
 package azure
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -108,6 +110,30 @@ func (r *Resource) hasDeployment(name string) bool {
 		return slices.Contains(DefaultDeployments(), name)
 	}
 	return slices.Contains(r.Deployments, name) || slices.Contains(r.Deployments, "*")
+}
+
+// validate refuses values that no check would ever look at, since a misspelt
+// switch silently tests nothing.
+func (r *Resource) validate() error {
+	var problems []error
+	for _, s := range []struct {
+		name, value string
+		known       []string
+	}{
+		{"network", string(r.Network), []string{string(Firewall), string(PublicAccessOff), string(EndpointNotApproved), string(VNetWrongHost)}},
+		{"key_beside_token", r.KeyBesideToken, []string{"key-wins", "token-wins"}},
+		{"no_credential", r.NoCredential, []string{"audience", "subscription-key"}},
+		{"opaque_bearer", r.OpaqueBearer, []string{"key", "token"}},
+		{"unknown_path", r.UnknownPath, []string{"after-auth", "before-auth"}},
+		{"dated_version_on_v1", r.DatedVersionOnV1, []string{"refused", "accepted"}},
+		{"anthropic_audience", r.AnthropicAudience, []string{"either", "cognitiveservices", "ai"}},
+		{"permission_denied", r.PermissionDenied, []string{"detailed", "short"}},
+	} {
+		if s.value != "" && !slices.Contains(s.known, s.value) {
+			problems = append(problems, fmt.Errorf("resource.%s is %q, not one of %s", s.name, s.value, strings.Join(s.known, ", ")))
+		}
+	}
+	return errors.Join(problems...)
 }
 
 func (r *Resource) key() string {

@@ -8,7 +8,7 @@ import "strings"
 var grants = map[string][]string{
 	"Cognitive Services OpenAI User": {
 		"OpenAI/deployments/*", "OpenAI/images/*", "OpenAI/responses/*", "OpenAI/assistants/*",
-		"OpenAI/realtime/*", "OpenAI/*/read",
+		"OpenAI/containers/*", "OpenAI/video/*", "OpenAI/*/read",
 	},
 	"Cognitive Services OpenAI Contributor": {"OpenAI/*"},
 	"Cognitive Services User":               {"OpenAI/*", "MaaS/*", "FormRecognizer/*", "SpeechServices/*"},

@@ -12,6 +12,8 @@ type operation struct {
 	action   string // data action below Microsoft.CognitiveServices/accounts/; "" needs none
 	version  versioning
 	handle   func(*exchange)
+	// ephemeral operations also take the bearer that client_secrets gives out.
+	ephemeral bool
 
 	segments []string // of template
 }
@@ -23,6 +25,7 @@ const (
 	versionless versioning = iota // whatever it says
 	dated                         // must be there: the classic paths
 	v1                            // must not be dated: /openai/v1
+	named                         // must be there, dated or not: Foundry projects
 )
 
 // routes finds operations by path. It looks at the raw path and never cleans
@@ -30,11 +33,14 @@ const (
 // why this is no http.ServeMux.
 type routes map[int][]*operation // by number of segments
 
-func (t routes) add(method, template, action string, version versioning, handle func(*exchange)) {
-	segments := strings.Split(template, "/")
-	t[len(segments)] = append(t[len(segments)], &operation{
-		method: method, template: template, action: action, version: version, handle: handle, segments: segments,
-	})
+// add returns the new operation. Where two match a path, the first added wins.
+func (t routes) add(method, template, action string, version versioning, handle func(*exchange)) *operation {
+	op := &operation{
+		method: method, template: template, action: action, version: version, handle: handle,
+		segments: strings.Split(template, "/"),
+	}
+	t[len(op.segments)] = append(t[len(op.segments)], op)
+	return op
 }
 
 // find returns the operation for method and the raw path, with the unescaped
