@@ -61,7 +61,7 @@ func (l *causeLog) report(r *Route, d diagnose.Diagnosis) {
 		entry.unlogged++
 		return
 	}
-	l.logger.Warn("azure refuses this route",
+	l.logger.Warn("requests fail on this route",
 		zap.String("route", r.Prefix), zap.String("cause", d.Cause), zap.String("explanation", d.Sentence),
 		zap.String("remedy", d.Remedy), zap.Int("count", entry.Count), zap.Int("since_last_line", entry.unlogged+1))
 	entry.logged, entry.unlogged = now, 0

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"entra-sidecar/proxy/diagnose"
 	"entra-sidecar/tokencache"
 )
 
@@ -71,24 +72,30 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		// would make an empty 200 of this.
 		panic(http.ErrAbortHandler)
 	}
-	e := h.classify(x, err)
-	x.cause = e.cause
+	e, d := classify(x, err)
+	if d != nil {
+		e.cause, x.cause = d.Cause, d.Cause
+		h.causes.report(x.route, *d)
+	}
 	writeError(w, e)
 }
 
-// classify tells an error's answer.
-func (h *Handler) classify(x *exchange, err error) apiError {
+// classify tells an error's answer and, where it is known, its cause.
+func classify(x *exchange, err error) (apiError, *diagnose.Diagnosis) {
 	if noToken, ok := errors.AsType[*tokenError](err); ok {
-		return tokenUnavailable(noToken)
+		d := diagnose.Credential(tokencache.Describe(noToken.err), diagnose.Claims{})
+		return tokenUnavailable(noToken), &d
 	}
 	switch {
 	case x.body.clientGone():
-		return errUnreadable
+		return errUnreadable, nil
 	case isResponseTimeout(err):
-		return errTimeout
-	default:
-		return errUnreachable
+		return errTimeout, nil
 	}
+	if d, ok := diagnose.Network(err, x.route.Upstream.Host); ok {
+		return errUnreachable, &d
+	}
+	return errUnreachable, nil
 }
 
 // A tokenError is a request that could not be sent for want of a token.

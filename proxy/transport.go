@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"entra-sidecar/proxy/diagnose"
 )
 
 // TransportOptions are the time limits of a [Transport]. Zero means the default.
@@ -84,13 +86,14 @@ func (t *Transport) CloseIdleConnections() { t.generation.Load().CloseIdleConnec
 func (t *Transport) newGeneration() *generation {
 	dialer := &net.Dialer{Timeout: t.options.DialTimeout, KeepAlive: 30 * time.Second}
 	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dialer.DialContext,
-		TLSClientConfig:       t.options.TLS,
-		TLSHandshakeTimeout:   t.options.TLSTimeout,
-		ResponseHeaderTimeout: t.options.ResponseHeaderTimeout,
-		ExpectContinueTimeout: time.Second,
-		IdleConnTimeout:       t.options.IdleTimeout,
+		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: diagnose.OnProxyConnect,
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        t.options.TLS,
+		TLSHandshakeTimeout:    t.options.TLSTimeout,
+		ResponseHeaderTimeout:  t.options.ResponseHeaderTimeout,
+		ExpectContinueTimeout:  time.Second,
+		IdleConnTimeout:        t.options.IdleTimeout,
 		// The default of 2 makes a TLS handshake of nearly every request of a burst.
 		MaxIdleConnsPerHost: 1024,
 		DisableCompression:  true,
