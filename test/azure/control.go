@@ -47,13 +47,13 @@ func (e *Emulator) controlHandler() http.Handler {
 func (e *Emulator) patchFaults(w http.ResponseWriter, r *http.Request) {
 	patch, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err == nil {
-		err = e.change(func(f *Faults) (*Faults, error) { return f.merge(patch) })
+		err = e.change(func(f *Faults) (err error) { *f, err = f.Patched(patch); return err })
 	}
 	conclude(w, err)
 }
 
 func (e *Emulator) addFault(w http.ResponseWriter, r *http.Request) {
-	conclude(w, e.change(func(f *Faults) (*Faults, error) { return f, f.Add(r.PathValue("name")) }))
+	conclude(w, e.change(func(f *Faults) error { return f.Add(r.PathValue("name")) }))
 }
 
 func (e *Emulator) listRequests(w http.ResponseWriter, r *http.Request) {

@@ -29,6 +29,8 @@ type Options struct {
 	// Host is the name under which clients reach the emulator, if it is not the
 	// listening address: a service of compose, for example.
 	Host string
+	// Names are further names and addresses for the certificate.
+	Names []string
 	// CAFile and BundleFile are where to write the CA. Default: a temporary directory.
 	CAFile, BundleFile string
 	// Principals are who can get a token. The first one is the system-assigned
@@ -125,7 +127,7 @@ func (e *Emulator) start(o Options) (err error) {
 
 // hostsOf are the names and addresses beyond loopback that the certificate must cover.
 func hostsOf(o Options) []string {
-	var hosts []string
+	hosts := slices.Clone(o.Names)
 	for _, address := range []string{o.Host, hostname(o.Listen), hostname(o.AuthorityListen)} {
 		if ip := net.ParseIP(address); address != "" && (ip == nil || !ip.IsUnspecified()) {
 			hosts = append(hosts, address)
@@ -212,7 +214,7 @@ func (e *Emulator) Close() {
 // what it leaves behind is in force when Set returns. A fault by an unknown
 // name is a mistake of the caller's and panics.
 func (e *Emulator) Set(change func(*Faults)) {
-	if err := e.change(func(f *Faults) (*Faults, error) { change(f); return f, f.validate() }); err != nil {
+	if err := e.change(func(f *Faults) error { change(f); return f.validate() }); err != nil {
 		panic(err)
 	}
 }
@@ -224,11 +226,11 @@ func (e *Emulator) Reset() { e.Set(func(f *Faults) { *f = *e.initial.clone() }) 
 // stand; a rule whose times are over shows -1.
 func (e *Emulator) Faults() Faults { return *e.switches.get().clone() }
 
-func (e *Emulator) change(change func(*Faults) (*Faults, error)) error {
+func (e *Emulator) change(change func(*Faults) error) error {
 	e.switches.mu.Lock()
 	defer e.switches.mu.Unlock()
-	next, err := change(e.switches.get().clone())
-	if err != nil {
+	next := e.switches.get().clone()
+	if err := change(next); err != nil {
 		return err
 	}
 	e.switches.current.Store(next)

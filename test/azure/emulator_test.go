@@ -44,7 +44,7 @@ const cognitive = "https://cognitiveservices.azure.com"
 // token is a good one for the default principal.
 func token(t *testing.T, e *Emulator, audience string) string {
 	t.Helper()
-	g, err := e.grantFor(e.principals[0], audience)
+	g, err := e.grantFor(e.principals[0], audience, Tokens{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,14 +127,14 @@ func (c *identityCall) resource() (string, bool) {
 }
 
 func (c *identityCall) granted(p Principal, resource string) *Answer {
-	g, err := c.emulator.grantFor(p, resource)
+	g, err := c.emulator.grantFor(p, resource, c.tokens)
 	if err != nil {
 		return refuse(http.StatusInternalServerError, `{"error":"server_error"}`)
 	}
 	c.issued = g.claims.ID
 	seconds := int(time.Until(g.expires).Seconds())
 	answer := object{"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": g.token}
-	if in := c.emulator.switches.get().Tokens.RefreshIn; in > 0 {
+	if in := c.tokens.RefreshIn; in > 0 {
 		answer["refresh_in"] = int(in)
 	}
 	return jsonAnswer(http.StatusOK, answer)

@@ -135,6 +135,7 @@ func (x *exchange) checkVersion() *Answer {
 // give sends a fixed answer, after the request's body has arrived.
 func (x *exchange) give(answer *Answer) {
 	if answer == closed {
+		x.rec.update(func(v *Request) { v.Cut = true })
 		panic(http.ErrAbortHandler) // net/http's way to hang up
 	}
 	x.drain()

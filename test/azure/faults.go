@@ -156,34 +156,57 @@ func FaultNames() []string {
 
 // Add puts the fault called name where it belongs, for every request until it
 // is taken away: a credential failure to the identity side, the rest to Azure.
+// The prefix "entra:" chooses the identity side for what both sides can do.
 func (f *Faults) Add(name string) error {
-	known, ok := namedFaults[name]
-	if _, aadsts := aadstsFault(name); !ok && !aadsts {
-		return unknownFault(name)
+	rule := Rule{}
+	var toEntra bool
+	rule.Fault, toEntra = strings.CutPrefix(name, "entra:")
+	if toEntra || rule.checkAzure() != nil && rule.checkEntra() == nil {
+		f.Entra = append(f.Entra, rule)
+		return rule.checkEntra()
 	}
-	switch {
-	case known.tokens != nil:
-		known.tokens(&f.Tokens)
-	case known.condition == nil && known.azure == nil:
-		f.Entra = append(f.Entra, Rule{Fault: name})
-	default:
-		f.Azure = append(f.Azure, Rule{Fault: name})
-	}
-	return nil
+	f.Azure = append(f.Azure, rule)
+	return rule.checkAzure()
 }
 
-func unknownFault(name string) error {
-	return fmt.Errorf("no fault is called %q; known are %s", name, strings.Join(FaultNames(), ", "))
-}
-
+// validate refuses what no request would ever meet, since a misspelt fault
+// silently tests nothing.
 func (f *Faults) validate() error {
-	var problems []error
-	for _, rule := range slices.Concat(f.Azure, f.Entra) {
-		if rule.Fault != "" && !slices.Contains(FaultNames(), rule.Fault) {
-			problems = append(problems, unknownFault(rule.Fault))
+	problems := []error{f.Resource.validate()}
+	for i, rule := range f.Azure {
+		if err := rule.checkAzure(); err != nil {
+			problems = append(problems, fmt.Errorf("azure[%d]: %w", i, err))
 		}
 	}
-	return errors.Join(append(problems, f.Resource.validate())...)
+	for i, rule := range f.Entra {
+		if err := rule.checkEntra(); err != nil {
+			problems = append(problems, fmt.Errorf("entra[%d]: %w", i, err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+func (r *Rule) checkAzure() error {
+	fault := namedFaults[r.Fault]
+	if r.Fault == "" || fault.condition != nil || fault.azure != nil {
+		return nil
+	}
+	return unknownFault("Azure", r.Fault)
+}
+
+func (r *Rule) checkEntra() error {
+	if r.Cut != nil || r.Early || r.Gzip || r.Close || r.Pace != (Pace{HeadDelay: r.HeadDelay}) {
+		return errors.New("the identity side knows only fault, answer, retry_after and head_delay")
+	}
+	fault := namedFaults[r.Fault]
+	if _, aadsts := aadstsFault(r.Fault); r.Fault == "" || aadsts || fault.tokens != nil || fault.entra != nil {
+		return nil
+	}
+	return unknownFault("Entra", r.Fault)
+}
+
+func unknownFault(side, name string) error {
+	return fmt.Errorf("no fault of %s is called %q; known are %s", side, name, strings.Join(FaultNames(), ", "))
 }
 
 // clone copies f with everything it points to.
@@ -199,27 +222,28 @@ func (f *Faults) clone() *Faults {
 	return &copied
 }
 
-// merge applies a JSON merge patch (RFC 7396) to f.
-func (f *Faults) merge(patch []byte) (*Faults, error) {
+// Patched returns f with a JSON merge patch (RFC 7396) applied, as the control
+// API takes it. A field that does not exist is an error.
+func (f *Faults) Patched(patch []byte) (Faults, error) {
 	current, err := json.Marshal(f)
 	if err != nil {
-		return nil, err
+		return Faults{}, err
 	}
 	var target, change map[string]any
 	if err := errors.Join(json.Unmarshal(current, &target), json.Unmarshal(patch, &change)); err != nil {
-		return nil, err
+		return Faults{}, err
 	}
 	merged, err := json.Marshal(mergePatch(target, change))
 	if err != nil {
-		return nil, err
+		return Faults{}, err
 	}
 	var next Faults
 	decoder := json.NewDecoder(bytes.NewReader(merged))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&next); err != nil {
-		return nil, err
+		return Faults{}, err
 	}
-	return &next, next.validate()
+	return next, next.validate()
 }
 
 func mergePatch(target, patch map[string]any) map[string]any {

@@ -47,6 +47,7 @@ type identityCall struct {
 	w        http.ResponseWriter
 	r        *http.Request
 	form     url.Values
+	tokens   Tokens // how they are issued to this request
 	issued   string // uti
 }
 
@@ -56,7 +57,7 @@ func (e *Emulator) serveIdentity(w http.ResponseWriter, r *http.Request) {
 		e.connect(w, r)
 		return
 	}
-	c := &identityCall{emulator: e, w: w, r: r}
+	c := &identityCall{emulator: e, w: w, r: r, tokens: e.switches.get().Tokens}
 	form := io.LimitReader(r.Body, 1<<20)
 	r.Body = io.NopCloser(form)
 	_ = r.ParseForm() // what does not parse is missing, and refused as such
@@ -93,8 +94,12 @@ func (c *identityCall) answer(rule Rule) *Answer {
 	if row, ok := aadstsFault(rule.Fault); ok {
 		return c.aadsts(row, row.example)
 	}
-	if fault := namedFaults[rule.Fault]; fault.entra != nil {
+	fault := namedFaults[rule.Fault]
+	if fault.entra != nil {
 		return fault.entra(faultInput{rule: rule})
+	}
+	if fault.tokens != nil {
+		fault.tokens(&c.tokens)
 	}
 	return c.route()
 }
@@ -168,7 +173,7 @@ func (c *identityCall) imds() *Answer {
 // managed is the answer of both managed identity endpoints, whose numbers are
 // strings.
 func (c *identityCall) managed(p Principal, resource string) *Answer {
-	g, err := c.emulator.grantFor(p, resource)
+	g, err := c.emulator.grantFor(p, resource, c.tokens)
 	if err != nil {
 		return refuse(http.StatusInternalServerError, `{"error":"server_error"}`)
 	}
@@ -182,7 +187,7 @@ func (c *identityCall) managed(p Principal, resource string) *Answer {
 		"resource":     resource,
 		"token_type":   "Bearer",
 	}
-	if in := c.emulator.switches.get().Tokens.RefreshIn; in > 0 {
+	if in := c.tokens.RefreshIn; in > 0 {
 		answer["refresh_in"] = strconv.Itoa(int(in))
 	}
 	return jsonAnswer(http.StatusOK, answer)

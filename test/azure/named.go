@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// namedFault is one entry of the list that [FaultNames] shows. Exactly one
-// of condition and tokens, or at least one of azure and entra, is set.
+// namedFault is one entry of the list that [FaultNames] shows. What is nil does
+// not exist on that side.
 type namedFault struct {
 	condition func(*Resource)          // the resource is in this state; the ordinary checks refuse
 	tokens    func(*Tokens)            // tokens are issued in this way

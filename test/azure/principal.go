@@ -51,9 +51,8 @@ type grant struct {
 	expires time.Time // as promised; the token itself may disagree
 }
 
-// grantFor issues a token as the faults in force say.
-func (e *Emulator) grantFor(p Principal, audience string) (grant, error) {
-	how := e.switches.get().Tokens
+// grantFor issues a token in the way of how.
+func (e *Emulator) grantFor(p Principal, audience string, how Tokens) (grant, error) {
 	name := p.ClientID + " " + audience
 	if g, ok := e.reused.get(name, how); ok {
 		return g, nil

@@ -77,6 +77,8 @@ func throttle(policy, body string, retryAfter int) *Answer {
 	}
 	if policy != "" {
 		answer.Header["policy-id"] = policy
+		answer.Header["x-ratelimit-limit-tokens"] = "1000000"
+		answer.Header["x-ratelimit-limit-requests"] = "10000"
 		answer.Header["x-ratelimit-remaining-tokens"] = "0"
 		answer.Header["x-ratelimit-remaining-requests"] = "0"
 	}

@@ -133,6 +133,11 @@ func (r *Resource) validate() error {
 			problems = append(problems, fmt.Errorf("resource.%s is %q, not one of %s", s.name, s.value, strings.Join(s.known, ", ")))
 		}
 	}
+	for _, role := range r.Roles {
+		if _, known := grants[role]; !known {
+			problems = append(problems, fmt.Errorf("resource.roles has %q, which the emulator does not know", role))
+		}
+	}
 	return errors.Join(problems...)
 }
 

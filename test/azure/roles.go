@@ -3,8 +3,9 @@ package azure
 import "strings"
 
 // grants are the data actions of Azure's built-in roles, below
-// Microsoft.CognitiveServices/accounts/. A star stands for any text. Owner and
-// Contributor are absent on purpose: they have no data plane at all.
+// Microsoft.CognitiveServices/accounts/. A star stands for any text. Those
+// without any are the usual mistakes: they manage the resource and may not use
+// it.
 var grants = map[string][]string{
 	"Cognitive Services OpenAI User": {
 		"OpenAI/deployments/*", "OpenAI/images/*", "OpenAI/responses/*", "OpenAI/assistants/*",
@@ -12,6 +13,9 @@ var grants = map[string][]string{
 	},
 	"Cognitive Services OpenAI Contributor": {"OpenAI/*"},
 	"Cognitive Services User":               {"OpenAI/*", "MaaS/*", "FormRecognizer/*", "SpeechServices/*"},
+	"Owner":                                 nil,
+	"Contributor":                           nil,
+	"Cognitive Services Contributor":        nil,
 	"Azure AI User":                         {"OpenAI/*", "MaaS/*", "AIServices/*", "FormRecognizer/*", "SpeechServices/*"},
 }
 
