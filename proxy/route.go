@@ -31,10 +31,11 @@ type Route struct {
 // client sent behind the route's prefix.
 func (r *Route) target(raw string) string {
 	rest := strings.TrimPrefix(raw, strings.TrimSuffix(r.Prefix, "/"))
-	if rest == "" {
-		rest = "/"
+	target := strings.TrimSuffix(r.Upstream.EscapedPath(), "/") + r.Path + rest
+	if target == "" {
+		return "/"
 	}
-	return strings.TrimSuffix(r.Upstream.EscapedPath(), "/") + r.Path + rest
+	return target
 }
 
 func (r *Route) matches(raw string) bool {
@@ -78,12 +79,17 @@ func (t routeTable) match(raw string) *Route {
 // rawPath is the path of the request's target exactly as it came, since Azure
 // tells "//" from "/" and "%2F" from "/". r.URL.Path is decoded and will not do.
 func rawPath(r *http.Request) string {
-	if strings.HasPrefix(r.RequestURI, "/") {
-		path, _, _ := strings.Cut(r.RequestURI, "?")
-		return path
+	target, _, _ := strings.Cut(r.RequestURI, "?")
+	if strings.HasPrefix(target, "/") {
+		return target
 	}
-	if r.URL.Host != "" { // absolute form, RFC 9112, section 3.2.2
-		return r.URL.EscapedPath()
+	// The absolute form (RFC 9112, section 3.2.2), "*", or the host of a CONNECT.
+	_, rest, absolute := strings.Cut(target, "://")
+	if i := strings.IndexByte(rest, '/'); i >= 0 {
+		return rest[i:]
+	}
+	if absolute {
+		return "/"
 	}
 	return ""
 }
@@ -110,15 +116,30 @@ func rewrite(p *httputil.ProxyRequest) {
 }
 
 // setPath makes raw the path on the wire. URL.Opaque is written as it is,
-// unless it begins with "//", which would be read as a host.
+// unless it begins with "//", which would be read as a host. net/http writes
+// such a path only if it holds no bytes that are forbidden in URLs.
 func setPath(u *url.URL, raw string) {
 	if !strings.HasPrefix(raw, "//") {
 		u.Path, u.RawPath, u.Opaque = "", "", raw
 		return
 	}
+	raw = escapeForbidden(raw)
 	path, err := url.PathUnescape(raw)
-	if err != nil {
+	if err != nil { // the server would not have let it in
 		path = raw
 	}
 	u.Path, u.RawPath = path, raw
+}
+
+// escapeForbidden encodes what RFC 3986 has in no path, and leaves the rest.
+func escapeForbidden(raw string) string {
+	var b strings.Builder
+	for i := range len(raw) {
+		if c := raw[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"#<>\\^`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
