@@ -192,17 +192,33 @@ func newEnvironment(id Identity, o azcore.ClientOptions, _ CredentialOptions) (a
 	cred, err := azidentity.NewEnvironmentCredential(&azidentity.EnvironmentCredentialOptions{
 		ClientOptions: o, DisableInstanceDiscovery: private(o),
 	})
-	return orProblem(cred, id, "credential", err)
+	return orProblem(cred, err, id, "credential", "EnvironmentCredential: ")
 }
 
 // newWorkloadIdentity lets AKS identity bindings work by their environment
-// variables (AZURE_KUBERNETES_TOKEN_PROXY and its kin).
+// variables, AZURE_KUBERNETES_TOKEN_PROXY and its kin.
 func newWorkloadIdentity(id Identity, o azcore.ClientOptions, _ CredentialOptions) (azcore.TokenCredential, error) {
+	if err := errors.Join(
+		id.orVariable("client_id", id.ClientID, "AZURE_CLIENT_ID"),
+		id.orVariable("tenant_id", id.TenantID, "AZURE_TENANT_ID"),
+		id.orVariable("token_file", id.TokenFile, "AZURE_FEDERATED_TOKEN_FILE"),
+	); err != nil {
+		return nil, err
+	}
 	cred, err := azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
 		ClientOptions: o, TenantID: id.TenantID, ClientID: id.ClientID, TokenFilePath: id.TokenFile,
 		DisableInstanceDiscovery: private(o), EnableAzureProxy: true,
 	})
-	return orProblem(cred, id, "credential", err)
+	return orProblem(cred, err, id, "tenant_id", "")
+}
+
+// orVariable reports a setting that is given neither by itself nor by the
+// environment variable that stands in for it.
+func (id Identity) orVariable(setting, value, variable string) error {
+	if value != "" || os.Getenv(variable) != "" {
+		return nil
+	}
+	return id.problem(setting, "not set, nor is "+variable+", which the workload identity webhook would set")
 }
 
 func newManagedIdentity(id Identity, o azcore.ClientOptions, _ CredentialOptions) (azcore.TokenCredential, error) {
@@ -214,35 +230,30 @@ func newManagedIdentity(id Identity, o azcore.ClientOptions, _ CredentialOptions
 		mo.ID = azidentity.ClientID(id.ClientID)
 	}
 	cred, err := azidentity.NewManagedIdentityCredential(mo)
-	return orProblem(cred, id, "client_id", err)
+	return orProblem(cred, err, id, "client_id", "")
 }
 
 func newClientSecret(id Identity, o azcore.ClientOptions, _ CredentialOptions) (azcore.TokenCredential, error) {
 	cred, err := azidentity.NewClientSecretCredential(id.TenantID, id.ClientID, id.ClientSecret,
 		&azidentity.ClientSecretCredentialOptions{ClientOptions: o, DisableInstanceDiscovery: private(o)})
-	return orProblem(cred, id, "tenant_id", err)
+	return orProblem(cred, err, id, "tenant_id", "")
 }
 
 func newAzureCLI(id Identity, _ azcore.ClientOptions, _ CredentialOptions) (azcore.TokenCredential, error) {
 	cred, err := azidentity.NewAzureCLICredential(&azidentity.AzureCLICredentialOptions{TenantID: id.TenantID})
-	if err != nil {
-		return nil, id.problem("tenant_id", Describe(err))
-	}
-	return uncached{cred, "AzureCLICredential"}, nil
+	return orProblem(uncached{cred, "AzureCLICredential"}, err, id, "tenant_id", "")
 }
 
 func newAzureDeveloperCLI(id Identity, _ azcore.ClientOptions, _ CredentialOptions) (azcore.TokenCredential, error) {
 	cred, err := azidentity.NewAzureDeveloperCLICredential(&azidentity.AzureDeveloperCLICredentialOptions{TenantID: id.TenantID})
-	if err != nil {
-		return nil, id.problem("tenant_id", Describe(err))
-	}
-	return uncached{cred, "AzureDeveloperCLICredential"}, nil
+	return orProblem(uncached{cred, "AzureDeveloperCLICredential"}, err, id, "tenant_id", "")
 }
 
-// orProblem avoids returning a typed nil, and names the setting in the error.
-func orProblem[C azcore.TokenCredential](cred C, id Identity, setting string, err error) (azcore.TokenCredential, error) {
+// orProblem returns cred or, if there was an error, a problem with the setting
+// that most likely caused it. prefix lets Describe recognise azidentity's text.
+func orProblem(cred azcore.TokenCredential, err error, id Identity, setting, prefix string) (azcore.TokenCredential, error) {
 	if err != nil {
-		return nil, id.problem(setting, Describe(err))
+		return nil, id.problem(setting, Describe(errors.New(prefix+err.Error())))
 	}
 	return cred, nil
 }

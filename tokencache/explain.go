@@ -98,8 +98,9 @@ var (
 	sourceName = regexp.MustCompile(`^(\w+Credential)(?:\.GetToken\(\))?(?:: | authentication failed\. ?)`)
 	answer     = regexp.MustCompile(`(?s)RESPONSE \d+: ([^\n]*)\n-{20,}\n(.*?)\n-{20,}`)
 	aadsts     = regexp.MustCompile(`AADSTS(\d{4,})`)
-	request    = regexp.MustCompile(`(?:Get|Post|GET|POST) "?https?://([^/\s"?]+)[^\s"]*"?:? ?`)
-	advice     = regexp.MustCompile(`\.? *(?:To troubleshoot, visit|See|To mitigate this issue, please refer to the troubleshooting guidelines here at) https://\S+.*`)
+	request    = regexp.MustCompile(`(?:Get|Post) "https?://([^/\s"?]+)[^"]*": `)
+	layers     = regexp.MustCompile(`(?:unable to resolve an endpoint|server response error): `)
+	advice     = regexp.MustCompile(`\.? *(?:To troubleshoot, visit|See) https://\S+.*`)
 	blank      = regexp.MustCompile(`\s+`)
 )
 
@@ -112,10 +113,12 @@ func parseSource(text string) SourceFailure {
 	if m := sourceName.FindStringSubmatch(text); m != nil {
 		f.Source, text = m[1], text[len(m[0]):]
 	}
-	if m := aadsts.FindStringSubmatch(text); m != nil {
-		f.AADSTS = m[1]
+	said := fromAnswer(text)
+	if at := aadsts.FindStringSubmatchIndex(said); at != nil {
+		f.AADSTS = said[at[2]:at[3]]
+		said = firstSentence(said[at[0]:])
 	}
-	reason := oneLine(fromAnswer(text))
+	reason := oneLine(said)
 	for _, h := range hints {
 		if strings.Contains(reason, h.text) && (h.source == "" || h.source == f.Source) {
 			reason = h.say(reason)
@@ -132,17 +135,15 @@ func fromAnswer(text string) string {
 	if m == nil {
 		return text
 	}
-	status, body := m[1], strings.TrimSpace(m[2])
+	said := "HTTP " + m[1]
+	if body := fromBody(m[2]); body != "" {
+		said += ": " + body
+	}
 	lead, _, _ := strings.Cut(text, "\n")
-	if said := fromBody(body); strings.HasPrefix(said, "AADSTS") {
-		return said
-	} else if said != "" {
-		status += ": " + said
-	}
 	if lead = strings.TrimSpace(lead); lead != "" {
-		return lead + " (HTTP " + status + ")"
+		said = lead + " (" + said + ")"
 	}
-	return "HTTP " + status
+	return said
 }
 
 // fromBody finds the message in the forms that Entra, IMDS and App Service use.
@@ -152,7 +153,7 @@ func fromBody(body string) string {
 		Description string          `json:"error_description"`
 		Message     string          `json:"message"`
 	}
-	if json.Unmarshal([]byte(body), &b) != nil {
+	if json.Unmarshal([]byte(strings.TrimSpace(body)), &b) != nil {
 		return ""
 	}
 	var nested struct {
@@ -183,55 +184,66 @@ func firstSentence(s string) string {
 	return strings.TrimSuffix(s, ".")
 }
 
-// oneLine joins lines and leaves out secrets, links and URLs' paths.
+// oneLine joins lines and leaves out secrets, links, URLs' paths and MSAL's layers.
 func oneLine(s string) string {
 	s = redact(s)
-	s = request.ReplaceAllString(s, "$1: ")
 	s = strings.TrimSpace(blank.ReplaceAllString(s, " "))
+	s = request.ReplaceAllString(s, "$1: ")
+	s = layers.ReplaceAllString(s, "")
 	s = advice.ReplaceAllString(s, "")
-	s = strings.TrimPrefix(s, "server response error: ")
 	if len(s) > maxReason {
 		s = strings.ToValidUTF8(s[:maxReason], "") + "…"
 	}
 	return strings.TrimSuffix(s, ".")
 }
 
-// hints say what well-known messages mean. The text is azidentity's, or that
-// of the tool behind it.
+// hints say what well-known messages mean. The texts are azidentity's, MSAL's
+// or those of the tool that ran; the first that fits counts.
 var hints = []struct {
 	source, text string
 	say          func(reason string) string
 }{
 	{"ManagedIdentityCredential", "managed identity timed out", to("no answer from 169.254.169.254 within 1s")},
+	{"ManagedIdentityCredential", "context deadline exceeded", to("no answer from the managed identity endpoint in time")},
 	{"ManagedIdentityCredential", "empty managedidentity.UserAssignedClientID", to("AZURE_CLIENT_ID is set but empty: unset it")},
-	{"", "Identity not found", to("the managed identity is not assigned to this machine (HTTP 400: Identity not found)")},
-	{"", "the requested identity isn't assigned to this resource", to("the managed identity is not assigned to this machine (HTTP 400)")},
-	{"WorkloadIdentityCredential", "no client ID specified", to("AZURE_CLIENT_ID is not set: the workload identity webhook has not changed this pod")},
-	{"WorkloadIdentityCredential", "no tenant ID specified", to("AZURE_TENANT_ID is not set: the workload identity webhook has not changed this pod")},
-	{"WorkloadIdentityCredential", "no token file specified", to("AZURE_FEDERATED_TOKEN_FILE is not set: the workload identity webhook has not changed this pod")},
-	{"WorkloadIdentityCredential", "no such file or directory", with("the federated token file cannot be read: ")},
-	{"EnvironmentCredential", "missing environment variable ", func(s string) string {
-		return strings.TrimPrefix(s, "missing environment variable ") + " is not set"
+	{"ManagedIdentityCredential", "Identity not found", to("this machine has no such managed identity (HTTP 400: Identity not found)")},
+	{"ManagedIdentityCredential", "the requested identity isn't assigned", to("this machine has no such managed identity (HTTP 400)")},
+	{"WorkloadIdentityCredential", "no client ID specified", unsetByWebhook("AZURE_CLIENT_ID")},
+	{"WorkloadIdentityCredential", "no tenant ID specified", unsetByWebhook("AZURE_TENANT_ID")},
+	{"WorkloadIdentityCredential", "no token file specified", unsetByWebhook("AZURE_FEDERATED_TOKEN_FILE")},
+	{"WorkloadIdentityCredential", "open /", replace("open /", "the federated token file cannot be read: /")},
+	{"EnvironmentCredential", "missing environment variable", func(reason string) string {
+		return strings.TrimPrefix(reason, "missing environment variable ") + " is not set"
 	}},
-	{"AzureCLICredential", "executable not found on path", to("az is not installed")},
-	{"AzureDeveloperCLICredential", "executable not found on path", to("azd is not installed")},
-	{"AzurePowerShellCredential", "executable not found on path", to("PowerShell is not installed")},
-	{"", "/bin/sh: no such file or directory", to("there is no shell in this image to run it")},
-	{"AzureCLICredential", "az login", to("az is not logged in: run az login")},
-	{"AzureDeveloperCLICredential", "auth login", to("azd is not logged in: run azd auth login")},
-	{"", "context deadline exceeded", func(s string) string {
-		host, _, found := strings.Cut(s, ": ")
-		if !found {
-			return "no answer in time"
-		}
-		return "no answer from " + host + " in time"
-	}},
+	{"EnvironmentCredential", "incomplete environment variable", to("neither AZURE_CLIENT_SECRET nor AZURE_CLIENT_CERTIFICATE_PATH is set")},
+	{"AzureCLICredential", "not found on path", to("az is not installed")},
+	{"AzureCLICredential", "run 'az login'", to("az is not logged in: run az login")},
+	{"AzureDeveloperCLICredential", "not found on path", to("azd is not installed")},
+	{"AzureDeveloperCLICredential", "azd auth login", to("azd is not logged in: run azd auth login")},
+	{"AzurePowerShellCredential", "not found on path", to("PowerShell is not installed")},
+	{"", "/bin/sh: no such file or directory", to("there is no shell in this image to run the command")},
+	{"", "context deadline exceeded", noAnswer},
+	{"", "error parsing the json error", replace("error parsing the json error", "the answer cannot be read")},
+	{"", "json decode error", replace("json decode error", "the answer cannot be read")},
 }
 
 func to(s string) func(string) string { return func(string) string { return s } }
 
-func with(prefix string) func(string) string {
-	return func(reason string) string { return prefix + reason }
+func replace(old, new string) func(string) string {
+	return func(reason string) string { return strings.Replace(reason, old, new, 1) }
+}
+
+func unsetByWebhook(name string) func(string) string {
+	return to(name + " is not set: no workload identity webhook changed this pod")
+}
+
+// noAnswer names the host, if there is one before the error.
+func noAnswer(reason string) string {
+	host, _, found := strings.Cut(reason, ": ")
+	if !found {
+		return "no answer in time"
+	}
+	return "no answer from " + host + " in time"
 }
 
 // environmentHint names what in the environment probably causes f.

@@ -5,7 +5,7 @@ import "regexp"
 var (
 	// What MSAL appends when it cannot parse an answer: the whole answer, and
 	// with it the token.
-	rawAnswer = regexp.MustCompile(`(?s)(json message bytes were|raw message was): .*`)
+	rawAnswer = regexp.MustCompile(`(?s)\s*(json message bytes were|raw message was): .*`)
 
 	jwt = regexp.MustCompile(`eyJ[\w-]{4,}(\.[\w-]*)*`)
 
@@ -17,7 +17,7 @@ var (
 
 // redact removes what may be a secret from a text for people.
 func redact(s string) string {
-	s = rawAnswer.ReplaceAllString(s, "$1: [redacted]")
+	s = rawAnswer.ReplaceAllString(s, "")
 	s = jwt.ReplaceAllString(s, "[redacted]")
 	s = namedSecret.ReplaceAllString(s, "$1[redacted]")
 	return userinfo.ReplaceAllString(s, "$1[redacted]@")
