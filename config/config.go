@@ -15,15 +15,17 @@
 package config
 
 import (
+	"cmp"
 	"net/url"
+	"strings"
 	"time"
 )
 
 // Config is everything that can be set. It is immutable once loaded.
 //
-// Tags: key is the name in the file, and "-" in flag or file where there is no
-// such way to set it; help, default, or unset (what happens without a value) and
-// value (a placeholder) document it; group is a heading that holds until the next.
+// Tags: key is the name in the file; flag another name for the flag, or "-" for
+// none; nofile why the file cannot hold it; default the default, unset what
+// happens without one; value a placeholder; group a heading, until the next.
 type Config struct {
 	shorthand
 
@@ -59,10 +61,9 @@ type Config struct {
 
 // shorthand are the settings that Load turns into others.
 type shorthand struct {
-	ConfigFile string `key:"config" file:"-" value:"FILE" unset:"none" help:"The YAML file with further settings."`
-	Upstream   string `key:"upstream" file:"-" value:"URL" unset:"$AZURE_OPENAI_ENDPOINT, else routes of the file" help:"The Azure resource of the one route /, such as https://NAME.openai.azure.com."`
-	Scope      string `key:"scope" file:"-" value:"SCOPE" unset:"by the upstream's host" help:"What the tokens of that route are for."`
-	InboundKey Secret `key:"inbound_key" file:"-" flag:"-" group:"Clients" unset:"none" help:"A key that clients must show, beside those of the keys file."`
+	ConfigFile string `key:"config" nofile:"it names this file" group:"Upstream" value:"FILE" unset:"none" help:"YAML file with further settings."`
+	Upstream   string `key:"upstream" nofile:"write it as the upstream of one of routes" value:"URL" unset:"$AZURE_OPENAI_ENDPOINT, else the file's routes" help:"Azure resource of the one route /, such as https://NAME.openai.azure.com."`
+	Scope      string `key:"scope" nofile:"write it as the scope of one of routes" value:"SCOPE" unset:"by the upstream's host" help:"What the tokens of that route are for."`
 }
 
 // Admin is the listener for probes, metrics and the status page.
@@ -81,11 +82,12 @@ type TLS struct {
 
 // Inbound says which clients may use the proxy.
 type Inbound struct {
-	KeysFile               string `key:"keys_file" group:"Clients" value:"FILE" unset:"none" help:"Keys that clients may show as api-key, x-api-key or Bearer: one a line, # begins a comment."`
+	KeysFile               string `key:"keys_file" group:"Clients" value:"FILE" unset:"none" help:"Keys of which clients must show one, as api-key, x-api-key or Bearer: one a line, # begins a comment."`
+	Key                    Secret `key:"key" flag:"-" nofile:"put it into a file of its own, for inbound.keys_file, or into ENTRA_SIDECAR_INBOUND_KEY" unset:"none" help:"One more such key."`
 	InsecureAllowAnonymous bool   `key:"insecure_allow_anonymous" flag:"insecure-allow-anonymous" default:"false" help:"Let anybody who reaches the proxy use its identity."`
 
-	// Keys are those of the file and of the environment. A client needs one of
-	// them, unless there are none.
+	// Keys are those of KeysFile, and Key. A client needs one of them, unless
+	// there are none.
 	Keys []Secret
 }
 
@@ -127,8 +129,8 @@ type Route struct {
 // Origin returns where a setting's value came from: a flag, an environment
 // variable, file:line:column, or "default".
 func (c *Config) Origin(setting string) string {
-	if origin := c.origins[setting]; origin != "" {
-		return origin
+	if c.origins["routes"] == "" {
+		setting = strings.TrimPrefix(setting, "routes[0].") // it was made of --upstream and --scope
 	}
-	return "default"
+	return cmp.Or(c.origins[setting], "default")
 }

@@ -1,0 +1,206 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// Sources are where settings come from, besides the file that they name.
+type Sources struct {
+	Flags     map[string]string                // those given, by name without dashes
+	LookupEnv func(name string) (string, bool) // such as os.LookupEnv
+}
+
+// Load reads, merges and validates the settings. The error joins all problems,
+// each a [*Problem].
+func Load(s Sources) (*Config, error) {
+	l := newLoader(s)
+	l.merge()
+	l.shorthand()
+	l.validate()
+	if len(l.problems) > 0 {
+		return nil, errors.Join(l.problems...)
+	}
+	return l.config, nil
+}
+
+// AdminListen returns the address of the admin listener, and does not mind
+// problems in other settings: a health check runs every few seconds beside a
+// process that has refused them already, or has started without.
+func AdminListen(s Sources) (string, error) {
+	l := newLoader(s)
+	l.merge()
+	_, text := parseAddress(l.config.Admin.Listen)
+	l.check("admin.listen", text)
+	for _, err := range l.problems {
+		if p, _ := errors.AsType[*Problem](err); p.Setting == "admin.listen" || p.Setting == "config" {
+			return "", err
+		}
+	}
+	return l.config.Admin.Listen, nil
+}
+
+// A loader gathers the configuration and its problems.
+type loader struct {
+	sources  Sources
+	config   *Config
+	origins  map[string]string // shared with config
+	problems []error
+}
+
+func newLoader(s Sources) *loader {
+	origins := make(map[string]string)
+	return &loader{sources: s, origins: origins, config: &Config{origins: origins}}
+}
+
+// merge applies default, file, environment and flags, in this order.
+func (l *loader) merge() {
+	config := reflect.ValueOf(l.config).Elem()
+	setDefaults(config)
+	for _, s := range Settings() {
+		if text, origin, ok := l.sources.lookup(s); ok {
+			l.set(s.Name, origin, text, config.FieldByIndex(s.index))
+		}
+		if s.Name == "config" && l.config.ConfigFile != "" { // it comes first: the others win over the file
+			l.readFile(l.config.ConfigFile)
+		}
+	}
+}
+
+// lookup returns what flags or environment say, and which of them.
+func (s Sources) lookup(setting Setting) (text, origin string, ok bool) {
+	if text, ok = s.Flags[setting.Flag]; ok && setting.Flag != "" {
+		return text, "--" + setting.Flag, true
+	}
+	if setting.Env == "" {
+		return "", "", false
+	}
+	text, ok = s.LookupEnv(setting.Env)
+	return text, setting.Env, ok
+}
+
+// getenv returns a variable that is not ours, for which empty means unset.
+func (s Sources) getenv(names ...string) string {
+	for _, name := range names {
+		if value, _ := s.LookupEnv(name); value != "" {
+			return value
+		}
+	}
+	return ""
+}
+
+// shorthand makes a route of a single upstream.
+func (l *loader) shorthand() {
+	c := l.config
+	inFile := l.origins["routes"] != ""
+	if c.Upstream == "" && l.origins["upstream"] == "" && !inFile {
+		c.Upstream = l.sources.getenv("AZURE_OPENAI_ENDPOINT")
+		l.origins["upstream"] = "AZURE_OPENAI_ENDPOINT"
+	}
+	switch {
+	case inFile && l.origins["upstream"] != "":
+		l.problem("upstream", "the file has routes too (%s): remove one or the other", l.origins["routes"])
+	case inFile && c.Scope != "":
+		l.problem("scope", "the file has routes (%s): write the scope there", l.origins["routes"])
+	case c.Upstream != "":
+		r := Route{Scope: c.Scope}
+		setDefaults(reflect.ValueOf(&r).Elem())
+		l.set("upstream", l.origins["upstream"], c.Upstream, reflect.ValueOf(&r.Upstream).Elem())
+		c.Routes = []Route{r}
+	case !inFile && l.origins["upstream"] == "AZURE_OPENAI_ENDPOINT":
+		delete(l.origins, "upstream")
+		l.problem("upstream", "is missing: set ENTRA_SIDECAR_UPSTREAM or AZURE_OPENAI_ENDPOINT to https://NAME.openai.azure.com, or write routes in a file for --config")
+	}
+}
+
+func setDefaults(v reflect.Value) {
+	for f := range fields(v.Type()) {
+		field := v.FieldByIndex(f.Index)
+		if f.Type.Kind() == reflect.Struct {
+			setDefaults(field)
+		} else if text := f.Tag.Get("default"); text != "" {
+			if err := parse(text, field); err != nil {
+				panic(fmt.Sprintf("default of %s: %v", f.Name, err)) // the tag is wrong
+			}
+		}
+	}
+}
+
+// set gives a setting its value, or reports why it cannot have it.
+func (l *loader) set(setting, origin, text string, v reflect.Value) {
+	l.origins[setting] = origin
+	switch {
+	case text == "":
+		l.problem(setting, "is set but empty: remove it, or give it a value")
+	case strings.ContainsFunc(text, unicode.IsControl):
+		l.problem(setting, "holds a line break or another control character: remove it (a secret saved with a line break at its end is the usual reason)")
+	case strings.TrimSpace(text) != text:
+		l.problem(setting, "begins or ends with white space: remove it")
+	default:
+		if err := parse(text, v); err != nil {
+			l.problem(setting, "%v", err)
+		}
+	}
+}
+
+// parse sets v to what the text says, or leaves it alone. Its errors show no
+// secret.
+func parse(text string, v reflect.Value) error {
+	parsed, err := parseAs(text, v.Interface())
+	if err == nil {
+		v.Set(reflect.ValueOf(parsed))
+	}
+	return err
+}
+
+// parseAs returns a value of the same type as like.
+func parseAs(text string, like any) (any, error) {
+	switch like.(type) {
+	case string:
+		return text, nil
+	case Secret:
+		return Secret(text), nil
+	case Size:
+		return ParseSize(text)
+	case bool:
+		if text != "true" && text != "false" {
+			return nil, fmt.Errorf("%s is neither true nor false", show(text))
+		}
+		return text == "true", nil
+	case time.Duration:
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return nil, fmt.Errorf("%s is not a duration: write numbers with units, such as 90s, 10m or 1h30m", show(text))
+		}
+		return d, nil
+	case *url.URL:
+		return parseUpstream(text)
+	}
+	panic(fmt.Sprintf("no setting has the type %T", like)) // a field of ours is wrong
+}
+
+// problem notes what is wrong with a setting.
+func (l *loader) problem(setting, format string, args ...any) {
+	l.problems = append(l.problems, l.describe(setting, format, args...))
+}
+
+// check notes a problem, if there is one.
+func (l *loader) check(setting, text string) {
+	if text != "" {
+		l.problem(setting, "%s", text)
+	}
+}
+
+// warn notes what is odd about a setting.
+func (l *loader) warn(setting, format string, args ...any) {
+	l.config.Warnings = append(l.config.Warnings, l.describe(setting, format, args...).Error())
+}
+
+func (l *loader) describe(setting, format string, args ...any) *Problem {
+	return &Problem{Setting: setting, Origin: l.origins[setting], Text: fmt.Sprintf(format, args...)}
+}

@@ -1,3 +1,0 @@
-package config
-
-func show(s string) string { return s }
