@@ -16,15 +16,17 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 # -trimpath and -buildvcs=false leave nothing of the builder in the binary: the
-# same source and Go version give the same bytes anywhere. The timezone and the
-# resolver are Go's own, so that the image needs no libc.
+# same source and Go version give the same bytes anywhere. Without cgo the
+# resolver is Go's own, so that the image needs no libc.
 ARG TARGETOS=linux
 ARG TARGETARCH
 ENV CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} GOFLAGS="-trimpath -buildvcs=false"
 
 FROM source AS build
 ARG VERSION=devel
-RUN go build -ldflags="-s -w -X entra-sidecar/cmd/internal/app.version=${VERSION}" -o /out/entra-sidecar ./cmd/entra-sidecar \
+ARG REVISION=
+RUN app=entra-sidecar/cmd/internal/app \
+ && go build -ldflags="-s -w -X $app.version=${VERSION} -X $app.revision=${REVISION}" -o /out/entra-sidecar ./cmd/entra-sidecar \
  && mkdir -p /out/run/entra-sidecar
 
 FROM source AS build-emulator
