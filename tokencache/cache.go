@@ -11,10 +11,9 @@
 // that is held over network I/O, never returns a token with less than five
 // minutes left, and has no notion of a token that Azure refused.
 //
-// The pieces: token.go (Token, the two clocks, claims), cache.go (the readers),
-// writer.go (the writer), schedule.go (the time arithmetic), fetch.go (one
-// call of azidentity), credentials.go (which credential), explain.go (its
-// errors, readable), metrics.go.
+// Readers are in cache.go, the writer in writer.go with its time arithmetic in
+// schedule.go and its log in log.go; fetch.go is one call of azidentity,
+// credentials.go says whom to call, explain.go what an error means.
 package tokencache
 
 import (

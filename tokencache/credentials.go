@@ -1,7 +1,6 @@
 package tokencache
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -274,62 +272,6 @@ func (c uncached) GetToken(ctx context.Context, o policy.TokenRequestOptions) (a
 }
 
 func (c uncached) Source() string { return c.source }
-
-// newClientCertificate returns a credential that follows its file: certificates
-// live for months, and a sidecar should not have to be restarted for a new one.
-func newClientCertificate(id Identity, o azcore.ClientOptions, _ CredentialOptions) (azcore.TokenCredential, error) {
-	c := &certificateCredential{id: id, options: o}
-	if _, err := c.current(); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-type certificateCredential struct {
-	id      Identity
-	options azcore.ClientOptions
-
-	mu   sync.Mutex // guards the following; not held over network I/O
-	file []byte
-	cred *azidentity.ClientCertificateCredential
-}
-
-func (c *certificateCredential) Source() string { return "ClientCertificateCredential" }
-
-func (c *certificateCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	cred, err := c.current()
-	if err != nil {
-		return azcore.AccessToken{}, err
-	}
-	return cred.GetToken(ctx, o)
-}
-
-// current returns the credential for what the file holds now, or held last if
-// it cannot be used: files are not always replaced in one step.
-func (c *certificateCredential) current() (*azidentity.ClientCertificateCredential, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	file, err := os.ReadFile(c.id.CertificateFile)
-	if err == nil && !bytes.Equal(file, c.file) {
-		var cred *azidentity.ClientCertificateCredential
-		if cred, err = c.parse(file); err == nil {
-			c.file, c.cred = file, cred
-		}
-	}
-	if c.cred == nil {
-		return nil, c.id.problem("certificate_file", Describe(err))
-	}
-	return c.cred, nil
-}
-
-func (c *certificateCredential) parse(file []byte) (*azidentity.ClientCertificateCredential, error) {
-	certs, key, err := azidentity.ParseCertificates(file, []byte(c.id.CertificatePassword))
-	if err != nil {
-		return nil, err
-	}
-	return azidentity.NewClientCertificateCredential(c.id.TenantID, c.id.ClientID, certs, key,
-		&azidentity.ClientCertificateCredentialOptions{ClientOptions: c.options, DisableInstanceDiscovery: private(c.options)})
-}
 
 // sourceOf names the credential that answers.
 func sourceOf(cred azcore.TokenCredential) string {

@@ -59,37 +59,36 @@ func newFailure(err error) *failure {
 		return f
 	}
 	_, failed := errors.AsType[*azidentity.AuthenticationFailedError](err)
-	return &failure{sources: parseChain(err.Error()), decisive: failed}
+	return &failure{sources: parse(err.Error(), false), decisive: failed}
 }
 
 func (f *failure) Error() string {
 	if f.decisive {
 		return f.sources[len(f.sources)-1].String()
 	}
-	var b strings.Builder
-	for i, s := range f.sources {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(s.String())
+	var all []string
+	for _, s := range f.sources {
+		all = append(all, s.String())
 	}
-	return b.String()
+	return strings.Join(all, "; ")
 }
 
 const chainHead = ": failed to acquire a token.\nAttempted credentials:\n\t"
 
-// parseChain takes apart the message of a ChainedTokenCredential, in which each
+// parse takes apart the message of a ChainedTokenCredential, in which each
 // source's message begins after "\n\t" and continues after "\n\t\t". A source
 // may be a chain itself. Other messages have one source.
-func parseChain(text string) []SourceFailure {
+func parse(text string, chained bool) []SourceFailure {
 	_, list, found := strings.Cut(text, chainHead)
 	if !found {
-		return []SourceFailure{parseSource(text)}
+		f := parseSource(text)
+		f.Reason += environmentHint(f.Source, chained)
+		return []SourceFailure{f}
 	}
 	var all []SourceFailure
 	list = strings.ReplaceAll(list, "\n\t\t", "\r")
 	for message := range strings.SplitSeq(list, "\n\t") {
-		all = append(all, parseChain(strings.ReplaceAll(message, "\r", "\n"))...)
+		all = append(all, parse(strings.ReplaceAll(message, "\r", "\n"), true)...)
 	}
 	return all
 }
@@ -125,7 +124,7 @@ func parseSource(text string) SourceFailure {
 			break
 		}
 	}
-	f.Reason = reason + environmentHint(f)
+	f.Reason = reason
 	return f
 }
 
@@ -246,27 +245,23 @@ func noAnswer(reason string) string {
 	return "no answer from " + host + " in time"
 }
 
-// environmentHint names what in the environment probably causes f.
-func environmentHint(f SourceFailure) string {
-	switch f.Source {
-	case "ManagedIdentityCredential":
-		if os.Getenv("IDENTITY_ENDPOINT") == "" && os.Getenv("MSI_ENDPOINT") == "" && proxied("http://169.254.169.254/") {
-			return " (HTTP_PROXY captures the managed identity endpoint: add 169.254.169.254 to NO_PROXY)"
-		}
-	case "WorkloadIdentityCredential":
-		if os.Getenv("AZURE_KUBERNETES_TOKEN_PROXY") != "" && f.AADSTS != "" {
-			return " (for AKS identity bindings choose the credential workload-identity: DefaultAzureCredential does not use them)"
-		}
+// environmentHint names what in the environment probably made source fail.
+func environmentHint(source string, chained bool) string {
+	switch {
+	case source == "ManagedIdentityCredential" && proxyCapturesIMDS():
+		return " (HTTP_PROXY captures the managed identity endpoint: add 169.254.169.254 to NO_PROXY)"
+	case source == "WorkloadIdentityCredential" && chained && os.Getenv("AZURE_KUBERNETES_TOKEN_PROXY") != "":
+		return " (AKS identity bindings need the credential workload-identity: DefaultAzureCredential does not use them)"
 	}
 	return ""
 }
 
-// proxied reports whether the proxy variables apply to rawURL.
-func proxied(rawURL string) bool {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		return false
+// proxyCapturesIMDS reports whether requests to a virtual machine's managed
+// identity endpoint, which is link-local, would be sent to a proxy.
+func proxyCapturesIMDS() bool {
+	if os.Getenv("IDENTITY_ENDPOINT") != "" || os.Getenv("MSI_ENDPOINT") != "" {
+		return false // the endpoint is another one
 	}
-	proxy, err := httpproxy.FromEnvironment().ProxyFunc()(u)
+	proxy, err := httpproxy.FromEnvironment().ProxyFunc()(&url.URL{Scheme: "http", Host: "169.254.169.254"})
 	return err == nil && proxy != nil
 }

@@ -222,7 +222,7 @@ func TestTheDefaultChainSourceBySource(t *testing.T) {
 			t.Setenv("AZURE_KUBERNETES_TOKEN_PROXY", "https://proxy.example")
 			return identityAnswered(Identity{}, 401, entraError(700211, "No matching federated identity record found for presented assertion issuer 'x'."))(t)
 		}, []SourceFailure{{"WorkloadIdentityCredential", "AADSTS700211: No matching federated identity record found for presented assertion issuer 'x'" +
-			" (for AKS identity bindings choose the credential workload-identity: DefaultAzureCredential does not use them)", "700211"}}, ""},
+			" (AKS identity bindings need the credential workload-identity: DefaultAzureCredential does not use them)", "700211"}}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -277,6 +277,9 @@ func TestExplainOtherErrors(t *testing.T) {
 		"no error":          {nil, nil},
 		"a plain error":     {errors.New("something\n  broke."), []SourceFailure{{Reason: "something broke"}}},
 		"a deadline":        {context.DeadlineExceeded, []SourceFailure{{Reason: "no answer in time"}}},
+		"a silent host":     {errors.New(`ClientSecretCredential: Post "https://login.example/t/token?x=y": context deadline exceeded`), []SourceFailure{{Source: "ClientSecretCredential", Reason: "no answer from login.example in time"}}},
+		"bindings in use":   {errors.New("WorkloadIdentityCredential: x"), []SourceFailure{{Source: "WorkloadIdentityCredential", Reason: "x"}}},
+		"a novel":           {errors.New(strings.Repeat("ä", maxReason)), []SourceFailure{{Reason: strings.Repeat("ä", maxReason/2) + "…"}}},
 		"no shell":          {errors.New("AzureCLICredential: fork/exec /bin/sh: no such file or directory"), []SourceFailure{{Source: "AzureCLICredential", Reason: "there is no shell in this image to run the command"}}},
 		"the cache's error": {&UnavailableError{Err: newFailure(errors.New("AzureCLICredential: x"))}, []SourceFailure{{Source: "AzureCLICredential", Reason: "x"}}},
 		"a chain in a chain": {errors.New("ChainedTokenCredential: failed to acquire a token.\nAttempted credentials:\n\tDefaultAzureCredential: failed to acquire a token.\n\t\tAttempted credentials:" +
@@ -285,6 +288,7 @@ func TestExplainOtherErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cleanEnvironment(t, nil)
+			t.Setenv("AZURE_KUBERNETES_TOKEN_PROXY", "https://proxy.example")
 			if diff := cmp.Diff(tt.want, Explain(tt.err)); diff != "" {
 				t.Error(diff)
 			}

@@ -43,6 +43,7 @@ type fake struct {
 
 	mu     sync.Mutex
 	forms  []url.Values // of the token requests: the query or the body
+	hosts  []string     // asked in process, in order
 	issued int
 	answer func(w http.ResponseWriter) // nil: a token
 }
@@ -64,6 +65,9 @@ func newInProcess(t *testing.T) *fake {
 	f := &fake{mux: http.NewServeMux()}
 	f.mux.HandleFunc("GET /{tenant}/v2.0/.well-known/openid-configuration", f.discovery)
 	f.mux.HandleFunc("POST /{tenant}/oauth2/v2.0/token", f.token)
+	f.mux.HandleFunc("GET /common/discovery/instance", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"tenant_discovery_endpoint":"https://%s/%s/v2.0/.well-known/openid-configuration"}`, r.Host, tenant)
+	})
 	f.mux.HandleFunc("GET /msi/token", f.token)
 	f.mux.HandleFunc("GET /metadata/identity/oauth2/token", f.imds)
 	f.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -78,6 +82,9 @@ func (f *fake) Do(r *http.Request) (*http.Response, error) {
 		return nil, &url.Error{Op: "Post", URL: r.URL.String(), Err: errors.New("dial tcp: connection refused")}
 	}
 	time.Sleep(300 * time.Millisecond)
+	f.mu.Lock()
+	f.hosts = append(f.hosts, r.URL.Host)
+	f.mu.Unlock()
 	w, server := httptest.NewRecorder(), r.Clone(r.Context())
 	server.Host = r.URL.Host
 	f.mux.ServeHTTP(w, server)

@@ -139,7 +139,7 @@ func simulateOutage(t *testing.T, life, begin, length time.Duration, hanging boo
 		if waited := time.Since(now); waited != 0 {
 			t.Fatalf("%v: a request waited %v", now.Sub(zero), waited)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 	}
 	if bridged := 28*time.Minute + 30*time.Second; length <= bridged && failed > 0 {
 		t.Errorf("%d requests failed in an outage of %v", failed, length)
