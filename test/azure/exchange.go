@@ -36,17 +36,21 @@ type exchange struct {
 
 // serveAzure is the handler of the Azure side.
 func (e *Emulator) serveAzure(w http.ResponseWriter, r *http.Request) {
-	rec := e.requests.append(func(id int) *record { return recordRequest(r, id) })
+	rec := e.requests.append(func(id int) *record { return newRecord(r, id) })
 	defer rec.watch(r.Context())()
 	faults := e.switches.get()
 	x := &exchange{
-		emulator: e, w: &recordedWriter{w, rec}, r: r, rec: rec,
+		emulator: e, w: &recordedWriter{w, rec}, r: rec.watchBody(r), rec: rec,
 		resource: faults.Resource, rule: e.switches.azure(r),
 	}
 	x.resource.TenantID = orElse(x.resource.TenantID, e.principals[0].TenantID)
 	x.pace = x.rule.Pace.over(faults.Pace)
 	if condition := namedFaults[x.rule.Fault].condition; condition != nil {
 		condition(&x.resource)
+	}
+	if x.rule.Early {
+		// Otherwise net/http itself reads the body before it answers.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
 	x.serve()
 	if c := e.logger.Check(zap.DebugLevel, "azure answered"); c != nil {

@@ -105,9 +105,8 @@ type record struct {
 	body bytes.Buffer
 }
 
-// recordRequest enters r into the journal and makes its body account for
-// itself.
-func recordRequest(r *http.Request, id int) *record {
+// newRecord begins the record of r.
+func newRecord(r *http.Request, id int) *record {
 	rec := &record{sum: sha256.New(), view: Request{
 		ID: id, Time: time.Now(), Protocol: r.Proto, Remote: r.RemoteAddr, Method: r.Method, Target: r.RequestURI,
 		Host: r.Host, Header: r.Header.Clone(), ContentLength: r.ContentLength,
@@ -116,8 +115,16 @@ func recordRequest(r *http.Request, id int) *record {
 		rec.view.ServerName = r.TLS.ServerName
 	}
 	rec.view.BodyComplete = r.Body == http.NoBody
-	r.Body = &recordedBody{ReadCloser: r.Body, r: r, rec: rec}
 	return rec
+}
+
+// watchBody returns a copy of r whose body accounts for itself. It is a copy
+// because net/http looks at the type of its own request's body to decide
+// whether to read on before it answers.
+func (rec *record) watchBody(r *http.Request) *http.Request {
+	watched := r.WithContext(r.Context())
+	watched.Body = &recordedBody{ReadCloser: r.Body, r: r, rec: rec}
+	return watched
 }
 
 // snapshot is the request as far as it is known now.
@@ -157,7 +164,7 @@ func (rec *record) watch(ctx context.Context) (end func()) {
 
 type recordedBody struct {
 	io.ReadCloser
-	r   *http.Request
+	r   *http.Request // the original, which is where trailers appear
 	rec *record
 }
 
