@@ -199,7 +199,9 @@ func (r fileReader) pairs(setting string, n ast.Node) iter.Seq2[string, *ast.Map
 				r.problemAt(r.unknown(setting, key.Value), key, "is set twice, first at line %d: remove one", seen[key.Value].GetToken().Position.Line)
 			default:
 				seen[key.Value] = key
-				yield(key.Value, pair)
+				if !yield(key.Value, pair) {
+					return
+				}
 			}
 		}
 	}

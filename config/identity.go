@@ -137,10 +137,11 @@ func (l *loader) validateEnvironment() {
 		chain = chain || kind == "default"
 		managed = managed || kind == "managed-identity" || kind == "default"
 	}
-	for _, variable := range []string{"AZURE_TOKEN_CREDENTIALS", "AZURE_CLIENT_ID"} {
-		if value, set := l.sources.LookupEnv(variable); chain && set && value == "" {
-			l.problem(variable, "is set but empty, which DefaultAzureCredential does not survive: unset it (an empty value of a chart is the usual reason)")
-		}
+	if value, set := l.sources.LookupEnv("AZURE_TOKEN_CREDENTIALS"); chain && set && value == "" {
+		l.problem("AZURE_TOKEN_CREDENTIALS", "is set but empty, which DefaultAzureCredential refuses: unset it, or write dev, prod or the name of a credential")
+	}
+	if value, set := l.sources.LookupEnv("AZURE_CLIENT_ID"); chain && set && value == "" {
+		l.warn("AZURE_CLIENT_ID", "is set but empty, which DefaultAzureCredential takes for the id of a managed identity: unset it")
 	}
 	if managed && l.sources.getenv("IDENTITY_ENDPOINT") == "" && l.proxied(instanceMetadata) {
 		l.warn("HTTP_PROXY", "captures requests for managed identity tokens too: add %s to NO_PROXY", instanceMetadata.Host)

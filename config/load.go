@@ -1,10 +1,10 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -16,15 +16,14 @@ type Sources struct {
 	LookupEnv func(name string) (string, bool) // such as os.LookupEnv
 }
 
-// Load reads, merges and validates the settings. The error joins all problems,
-// each a [*Problem].
+// Load reads, merges and validates the settings. Its error is [Problems].
 func Load(s Sources) (*Config, error) {
 	l := newLoader(s)
 	l.merge()
 	l.shorthand()
 	l.validate()
 	if len(l.problems) > 0 {
-		return nil, errors.Join(l.problems...)
+		return nil, l.problems
 	}
 	return l.config, nil
 }
@@ -37,9 +36,9 @@ func AdminListen(s Sources) (string, error) {
 	l.merge()
 	_, text := parseAddress(l.config.Admin.Listen)
 	l.check("admin.listen", text)
-	for _, err := range l.problems {
-		if p, _ := errors.AsType[*Problem](err); p.Setting == "admin.listen" || p.Setting == "config" {
-			return "", err
+	for _, p := range l.problems {
+		if p.Setting == "admin.listen" || p.Setting == "config" {
+			return "", Problems{p}
 		}
 	}
 	return l.config.Admin.Listen, nil
@@ -50,7 +49,7 @@ type loader struct {
 	sources  Sources
 	config   *Config
 	origins  map[string]string // shared with config
-	problems []error
+	problems Problems
 }
 
 func newLoader(s Sources) *loader {
@@ -94,30 +93,32 @@ func (s Sources) getenv(names ...string) string {
 	return ""
 }
 
-// shorthand makes a route of a single upstream.
+// shorthand makes a route of a single upstream. That of the environment that
+// others use too, AZURE_OPENAI_ENDPOINT, counts only if there is nothing else.
 func (l *loader) shorthand() {
-	c := l.config
-	inFile := l.origins["routes"] != ""
-	if c.Upstream == "" && l.origins["upstream"] == "" && !inFile {
-		c.Upstream = l.sources.getenv("AZURE_OPENAI_ENDPOINT")
-		l.origins["upstream"] = "AZURE_OPENAI_ENDPOINT"
+	c, routes := l.config, l.origins["routes"]
+	if routes == "" && l.origins["upstream"] == "" {
+		if c.Upstream = l.sources.getenv("AZURE_OPENAI_ENDPOINT"); c.Upstream != "" {
+			l.origins["upstream"] = "AZURE_OPENAI_ENDPOINT"
+		}
 	}
-	switch {
-	case inFile && l.origins["upstream"] != "":
-		l.problem("upstream", "the file has routes too (%s): remove one or the other", l.origins["routes"])
-	case inFile && c.Scope != "":
-		l.problem("scope", "the file has routes (%s): write the scope there", l.origins["routes"])
+	switch given := l.origins["upstream"] != ""; {
+	case routes != "" && given:
+		l.problem("upstream", "the file has routes too (%s): remove one or the other", routes)
+	case routes != "" && c.Scope != "":
+		l.problem("scope", "the file has routes (%s): write the scope there", routes)
 	case c.Upstream != "":
 		r := Route{Scope: c.Scope}
 		setDefaults(reflect.ValueOf(&r).Elem())
 		l.set("upstream", l.origins["upstream"], c.Upstream, reflect.ValueOf(&r.Upstream).Elem())
 		c.Routes = []Route{r}
-	case !inFile && l.origins["upstream"] == "AZURE_OPENAI_ENDPOINT":
-		delete(l.origins, "upstream")
-		l.problem("upstream", "is missing: set ENTRA_SIDECAR_UPSTREAM or AZURE_OPENAI_ENDPOINT to https://NAME.openai.azure.com, or write routes in a file for --config")
+	case routes == "" && !given:
+		l.problem("upstream", "is missing: set ENTRA_SIDECAR_UPSTREAM or AZURE_OPENAI_ENDPOINT to https://NAME.openai.azure.com, "+
+			"or write routes into a file for --config")
 	}
 }
 
+// setDefaults gives the fields of a struct the defaults of their tags.
 func setDefaults(v reflect.Value) {
 	for f := range fields(v.Type()) {
 		field := v.FieldByIndex(f.Index)
@@ -168,10 +169,11 @@ func parseAs(text string, like any) (any, error) {
 	case Size:
 		return ParseSize(text)
 	case bool:
-		if text != "true" && text != "false" {
+		b, err := strconv.ParseBool(text)
+		if err != nil {
 			return nil, fmt.Errorf("%s is neither true nor false", show(text))
 		}
-		return text == "true", nil
+		return b, nil
 	case time.Duration:
 		d, err := time.ParseDuration(text)
 		if err != nil {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -21,6 +22,22 @@ func (p *Problem) Error() string {
 		return p.Setting + ": " + p.Text
 	}
 	return p.Setting + " (" + p.Origin + "): " + p.Text
+}
+
+// Problems is the error of [Load]: everything that is wrong, one a line.
+type Problems []*Problem
+
+func (p Problems) Error() string {
+	var b strings.Builder
+	if len(p) == 1 {
+		b.WriteString("a problem in the configuration:")
+	} else {
+		fmt.Fprintf(&b, "%d problems in the configuration:", len(p))
+	}
+	for _, problem := range p {
+		b.WriteString("\n  " + problem.Error())
+	}
+	return b.String()
 }
 
 // harmless values can be shown. Anything longer or richer may be a secret that

@@ -45,7 +45,7 @@ func (l *loader) validateDurations() {
 		case ok && d < 0:
 			l.problem(s.Name, "must not be negative")
 		case ok && d == 0 && s.Name != "drain_timeout":
-			l.problem(s.Name, "must be more than 0: without a limit, a request could wait for ever")
+			l.problem(s.Name, "must be more than 0")
 		}
 	}
 }
@@ -173,7 +173,7 @@ func (l *loader) validateOpen(setting string, keys bool) {
 		l.warn(setting, "anybody who reaches this address uses the sidecar's identity")
 	default:
 		l.problem(setting, "others can reach this address and would use your identity: listen on 127.0.0.1, "+
-			"or ask for a key with inbound.keys_file or ENTRA_SIDECAR_INBOUND_KEY (or mean it, with --insecure-allow-anonymous)")
+			"or ask for a key with inbound.keys_file or ENTRA_SIDECAR_INBOUND_KEY (or, if that is meant, set --insecure-allow-anonymous)")
 	}
 }
 

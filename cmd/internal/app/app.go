@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"entra-sidecar/config"
 )
@@ -30,8 +29,8 @@ type env struct {
 func Run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
 	e := env{lookup: lookup, stdout: stdout, stderr: stderr}
 	err := parseAndRun(ctx, args, e)
-	if text := describe(err); text != "" {
-		fmt.Fprintf(stderr, "entra-sidecar: %s\n", text)
+	if err != nil && err.Error() != "" {
+		fmt.Fprintf(stderr, "entra-sidecar: %v\n", err)
 	}
 	return exitCode(err)
 }
@@ -59,44 +58,8 @@ func exitCode(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
-	if len(problemsOf(err)) > 0 {
+	if _, ok := errors.AsType[config.Problems](err); ok {
 		return exitUsage
 	}
 	return exitFailure
-}
-
-// describe puts the problems of a configuration below each other.
-func describe(err error) string {
-	if err == nil {
-		return ""
-	}
-	problems := problemsOf(err)
-	if len(problems) == 0 {
-		return err.Error()
-	}
-	var b strings.Builder
-	if len(problems) == 1 {
-		b.WriteString("a problem in the configuration:")
-	} else {
-		fmt.Fprintf(&b, "%d problems in the configuration:", len(problems))
-	}
-	for _, p := range problems {
-		b.WriteString("\n  " + p.Error())
-	}
-	return b.String()
-}
-
-// problemsOf finds the problems in an error, however they were joined.
-func problemsOf(err error) (problems []*config.Problem) {
-	switch e := err.(type) {
-	case *config.Problem:
-		return []*config.Problem{e}
-	case interface{ Unwrap() []error }:
-		for _, each := range e.Unwrap() {
-			problems = append(problems, problemsOf(each)...)
-		}
-	case interface{ Unwrap() error }:
-		return problemsOf(e.Unwrap())
-	}
-	return problems
 }
