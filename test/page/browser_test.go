@@ -55,7 +55,7 @@ func startBrowser(t *testing.T) *browser {
 	ourIn, theirOut := pipe(t)
 	cmd := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
 		"--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-		"--host-resolver-rules=MAP * ~NOTFOUND, MAP sidecar.test 127.0.0.1, EXCLUDE 127.0.0.1",
+		"--host-resolver-rules=MAP sidecar.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 		"--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // its descriptors 3 and 4
 	if err := cmd.Start(); err != nil {
@@ -147,6 +147,7 @@ type tab struct {
 	t        *testing.T
 	b        *browser
 	session  string
+	profile  string
 	mu       sync.Mutex
 	requests []string // every URL that was asked for
 	problems []string // errors in the console, exceptions, violations of the policy
@@ -160,13 +161,15 @@ func (b *browser) open(t *testing.T) *tab {
 	decode(t, b.call(t, "", "Target.createTarget", map[string]any{"url": "about:blank", "browserContextId": profile.BrowserContextID}), &target)
 	var session struct{ SessionID string }
 	decode(t, b.call(t, "", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}), &session)
-	p := &tab{t: t, b: b, session: session.SessionID}
+	p := &tab{t: t, b: b, session: session.SessionID, profile: profile.BrowserContextID}
 	b.mu.Lock()
 	b.tabs[p.session] = p
 	b.mu.Unlock()
 	for _, domain := range []string{"Page", "Runtime", "Network", "Log"} {
 		p.call(domain+".enable", nil)
 	}
+	// Several tabs at a time believe that the user looks at them.
+	p.call("Emulation.setFocusEmulationEnabled", map[string]any{"enabled": true})
 	t.Cleanup(func() {
 		b.call(t, "", "Target.disposeBrowserContext", map[string]any{"browserContextId": profile.BrowserContextID})
 	})
@@ -249,15 +252,15 @@ func (p *tab) text(selector string) string {
 	return eval[string](p, fmt.Sprintf("document.querySelector(%q)?.innerText ?? 'no '+%q", selector, selector))
 }
 
-// wait gives a condition 15 s to come true.
+// wait gives a condition 30 s to come true.
 func (p *tab) wait(condition string) {
 	p.t.Helper()
-	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if eval[bool](p, "!!("+condition+")") {
 			return
 		}
 	}
-	p.t.Fatalf("did not come true within 15 s: %s", condition)
+	p.t.Fatalf("did not come true within 30 s: %s", condition)
 }
 
 func (p *tab) viewport(width, height int) {

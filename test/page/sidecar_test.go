@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,9 +23,11 @@ type sidecar struct {
 	handler           *admin.Handler
 	requests          *prometheus.CounterVec
 	inflight, tunnels *prometheus.GaugeVec
-	mu                sync.Mutex
-	status            admin.Status
-	reasons           []string
+	fault             atomic.Pointer[http.HandlerFunc] // answers in the sidecar's place, if there is one
+
+	mu      sync.Mutex
+	status  admin.Status
+	reasons []string
 }
 
 func startSidecar(t *testing.T, s admin.Status, reasons ...string) *sidecar {
@@ -38,9 +42,26 @@ func startSidecar(t *testing.T, s admin.Status, reasons ...string) *sidecar {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c.requests, c.inflight, c.tunnels)
 	c.handler = admin.New(admin.Options{Gatherer: registry, NotReady: c.notReady, Status: c.now})
-	c.Server = httptest.NewServer(c.handler)
+	c.Server = httptest.NewServer(http.HandlerFunc(c.serve))
 	t.Cleanup(c.Close)
 	return c
+}
+
+func (c *sidecar) serve(w http.ResponseWriter, r *http.Request) {
+	if fault := c.fault.Load(); fault != nil {
+		(*fault)(w, r)
+		return
+	}
+	c.handler.ServeHTTP(w, r)
+}
+
+// fail makes the sidecar answer with f; nil mends it.
+func (c *sidecar) fail(f http.HandlerFunc) {
+	if f == nil {
+		c.fault.Store(nil)
+		return
+	}
+	c.fault.Store(&f)
 }
 
 func (c *sidecar) now() admin.Status {
@@ -276,4 +297,12 @@ func fresh(t *testing.T) *sidecar {
 		Routes:     []admin.Route{route("/", "contoso.openai.azure.com", "default")},
 		Identities: []admin.Identity{{Name: "default", Scope: scope, Credential: "default"}},
 	}, "route /: no usable token for identity default")
+}
+
+// draining ends soon.
+func draining(t *testing.T) *sidecar {
+	c := one(t)
+	c.change(func(s *admin.Status) { s.Draining = true })
+	c.reasons = []string{"draining"}
+	return c
 }
