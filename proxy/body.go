@@ -29,26 +29,27 @@ func (b *budget) take(n int64) bool {
 // Readers may overlap, since http.Transport can go on reading a body whose
 // answer has come already.
 type body struct {
-	src     io.ReadCloser
-	trailer http.Header // for the upstream; filled when the body has ended
-	inbound *http.Request
-	limit   int64
-	budget  *budget
+	src      io.ReadCloser
+	inbound  *http.Request
+	trailers []string // names of the trailers that go on to the upstream
+	limit    int64
+	budget   *budget
 
 	reading sync.Mutex // held while reading src, which may take for ever
 
 	mu      sync.Mutex // guards what follows; never held while reading
 	held    []byte
-	taken   int64 // bytes of the budget
-	offset  int64 // bytes read from src
-	err     error // src's last word
+	taken   int64       // bytes of the budget
+	offset  int64       // bytes read from src
+	err     error       // src's last word
+	trailer http.Header // as the client sent it; known when err is io.EOF
 	holding bool
 	closed  bool
 }
 
 func newBody(r *http.Request, limit int64, budget *budget) *body {
 	b := &body{src: r.Body, inbound: r, limit: limit, budget: budget}
-	b.trailer = declaredTrailer(r.Trailer)
+	b.trailers = declaredTrailers(r.Trailer)
 	b.holding = r.ContentLength <= limit
 	if b.holding && r.ContentLength > 0 {
 		b.holding = b.reserve(r.ContentLength)
@@ -56,34 +57,47 @@ func newBody(r *http.Request, limit int64, budget *budget) *body {
 	return b
 }
 
-// declaredTrailer makes room for the trailers that the client announced. Those
-// that would carry a credential are left out, and so is what it did not announce.
-func declaredTrailer(announced http.Header) http.Header {
-	if len(announced) == 0 {
-		return nil
-	}
-	trailer := make(http.Header, len(announced))
+// declaredTrailers are those that the client announced. One that would carry a
+// credential is left out, and so is what it did not announce.
+func declaredTrailers(announced http.Header) []string {
+	var names []string
 	for name := range announced {
 		if !isCredential(name) {
-			trailer[name] = nil
+			names = append(names, name)
 		}
 	}
-	return trailer
+	return names
 }
 
 var errBodyClosed = errors.New("proxy: the request is over and its body closed")
 
-// open returns a reader of the whole body, from its first byte.
-func (b *body) open() io.ReadCloser { return &bodyReader{body: b} }
+// newTrailer makes room for the trailers of one attempt. Attempts cannot share
+// it: the one before may still be filling it.
+func (b *body) newTrailer() http.Header {
+	if len(b.trailers) == 0 {
+		return nil
+	}
+	trailer := make(http.Header, len(b.trailers))
+	for _, name := range b.trailers {
+		trailer[name] = nil
+	}
+	return trailer
+}
+
+// open returns a reader of the whole body, from its first byte, that fills
+// trailer at the end.
+func (b *body) open(trailer http.Header) io.ReadCloser {
+	return &bodyReader{body: b, trailer: trailer}
+}
 
 // reopen returns a further reader from the first byte, if all is still held.
-func (b *body) reopen() (io.ReadCloser, error) {
+func (b *body) reopen(trailer http.Header) (io.ReadCloser, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.holding || b.closed {
 		return nil, errors.New("proxy: the request's body is not held and cannot be sent again")
 	}
-	return b.open(), nil
+	return b.open(trailer), nil
 }
 
 // forget stops holding: the answer has begun, and no replay can follow.
@@ -146,23 +160,23 @@ func (b *body) hold(p []byte) {
 
 // A bodyReader reads a body from its beginning.
 type bodyReader struct {
-	body   *body
-	offset int64
-	closed atomic.Bool
+	body    *body
+	trailer http.Header
+	offset  int64
+	closed  bool // guarded by body.mu
 }
 
 // Close stops this reader alone: http.Transport closes the body of a request
 // that it could not send, while the client's must stay open.
 func (r *bodyReader) Close() error {
-	r.closed.Store(true)
+	r.body.mu.Lock()
+	defer r.body.mu.Unlock()
+	r.closed = true
 	return nil
 }
 
 // Read gives what is held first, then what the client sends.
 func (r *bodyReader) Read(p []byte) (int, error) {
-	if r.closed.Load() {
-		return 0, errBodyClosed
-	}
 	if n, done, err := r.readHeld(p); done {
 		return n, err
 	}
@@ -176,9 +190,15 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hold(p[:n])
-	r.offset = b.offset
 	if err != nil {
 		b.end(err)
+	}
+	if r.closed || b.closed { // meanwhile; what came is held for the next reader
+		return 0, errBodyClosed
+	}
+	r.offset = b.offset
+	if err == io.EOF {
+		r.end()
 	}
 	return n, err
 }
@@ -189,7 +209,7 @@ func (r *bodyReader) readHeld(p []byte) (n int, done bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case b.closed:
+	case r.closed || b.closed:
 		return 0, true, errBodyClosed
 	case r.offset < int64(len(b.held)):
 		n = copy(p, b.held[r.offset:])
@@ -197,16 +217,23 @@ func (r *bodyReader) readHeld(p []byte) (n int, done bool, err error) {
 		return n, true, nil
 	case r.offset < b.offset: // what this reader lacks is no longer held
 		return 0, true, errBodyClosed
+	case b.err == io.EOF:
+		r.end()
+		return 0, true, io.EOF
 	case b.err != nil:
 		return 0, true, b.err
 	}
 	return 0, false, nil
 }
 
+// end gives the reader's request its trailers.
+func (r *bodyReader) end() {
+	for name := range r.trailer {
+		r.trailer[name] = r.body.trailer[name]
+	}
+}
+
 // end notes src's last word. The trailers are known from here on.
 func (b *body) end(err error) {
-	b.err = err
-	for name := range b.trailer {
-		b.trailer[name] = b.inbound.Trailer[name]
-	}
+	b.err, b.trailer = err, b.inbound.Trailer.Clone()
 }

@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"time"
 
@@ -41,7 +43,7 @@ func (i *injector) send(x *exchange, r *http.Request, token *tokencache.Token) (
 	x.token = token
 	r.Header["Authorization"] = []string{token.Authorization()}
 	if r.Body != nil {
-		r.GetBody = x.body.reopen
+		r.GetBody = func() (io.ReadCloser, error) { return x.body.reopen(r.Trailer) }
 	}
 	return i.next.RoundTrip(r)
 }
@@ -52,20 +54,34 @@ func (i *injector) replay(x *exchange, r *http.Request, res *http.Response) (*ht
 	if !blamesToken(x, res) {
 		return res, nil
 	}
-	again := r.WithContext(r.Context())
-	var err error
-	if r.Body != nil {
-		again.Body, err = x.body.reopen()
-	}
+	again, err := repeat(x, r)
 	fresh := i.replace(r.Context(), x, challenge(res.Header), err == nil)
+	if err := r.Context().Err(); err != nil { // the client did not wait for it
+		_ = res.Body.Close()
+		return nil, err
+	}
 	if fresh == nil {
 		return res, nil
 	}
-	res.Body.Close()
+	if r.Body != nil { // a client that is still sending sends to the second try
+		_ = r.Body.Close()
+	}
+	_ = res.Body.Close()
 	x.replayed, x.refusal = true, nil
 	i.metrics.replay(x.route)
-	again.Header = r.Header.Clone()
 	return i.send(x, again, fresh)
+}
+
+// repeat returns r again, sharing nothing that the transport may still be
+// reading, or an error if its body is not held.
+func repeat(x *exchange, r *http.Request) (again *http.Request, err error) {
+	again = r.WithContext(r.Context())
+	again.Header = r.Header.Clone()
+	if r.Body != nil {
+		again.Trailer = x.body.newTrailer()
+		again.Body, err = x.body.reopen(again.Trailer)
+	}
+	return again, err
 }
 
 // replace reports the refusal of x's token and waits for another one. Where the
@@ -88,7 +104,7 @@ func (i *injector) replace(ctx context.Context, x *exchange, claims string, wait
 func blamesToken(x *exchange, res *http.Response) bool {
 	r := refusalOf(x, res)
 	if r.Diagnosis == nil {
-		return true
+		return !bytes.Contains(r.body, []byte(`"PermissionDenied"`)) // in words of which there are many
 	}
 	switch r.Cause {
 	case "wrong-audience", "token-expired", "token-rejected":

@@ -110,8 +110,8 @@ func rewrite(p *httputil.ProxyRequest) {
 		p.Out.Header[name] = values
 	}
 	if p.Out.Body != nil {
-		p.Out.Body = x.body.open()
-		p.Out.Trailer = x.body.trailer
+		p.Out.Trailer = x.body.newTrailer()
+		p.Out.Body = x.body.open(p.Out.Trailer)
 	}
 }
 
