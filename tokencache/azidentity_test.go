@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -271,6 +272,26 @@ func TestAnOutageBehindRealAzidentityGoesUnnoticed(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	})
+}
+
+// MSAL keeps managed identities' tokens in one cache for the whole process.
+func TestOneHangingIdentityDoesNotDelayAnotherBehindRealAzidentity(t *testing.T) {
+	for name, id := range map[string]Identity{
+		"managed-identity": {Credential: "managed-identity", ClientID: client},
+		"client-secret":    entraIdentity("client-secret"),
+	} {
+		bubble(t, name, func(t *testing.T) {
+			cleanEnvironment(t, nil)
+			hanging := New(newCredential(t, id, CredentialOptions{Transport: blackHole{}}), Options{Scope: uniqueScope(t)})
+			runUntilCleanup(t, hanging)
+			synctest.Wait() // it hangs now
+			quick := New(newCredential(t, id, CredentialOptions{Transport: newInProcess(t)}), Options{Scope: uniqueScope(t)})
+			runUntilCleanup(t, quick)
+			if d := took(func() { mustToken(t, quick) }); d > time.Second {
+				t.Errorf("waited %v", d)
+			}
+		})
+	}
 }
 
 func TestIdentityBindings(t *testing.T) {

@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -269,9 +268,14 @@ func failureOf(t *testing.T, cred azcore.TokenCredential, claims string) error {
 	return err
 }
 
-// uniqueScope keeps tests apart: MSAL's cache of managed identity tokens is
-// process-wide.
+// uniqueScope keeps tests, and runs of one test, apart: MSAL's cache of managed
+// identity tokens is process-wide.
 func uniqueScope(t *testing.T) string {
-	host := regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(t.Name()), "-")
-	return "https://" + host + ".example/.default"
+	n, _ := scopes.LoadOrStore(t, scopeCount.Add(1))
+	return fmt.Sprintf("https://scope-%d.example/.default", n)
 }
+
+var (
+	scopes     sync.Map // *testing.T to its number
+	scopeCount atomic.Int64
+)
