@@ -14,7 +14,7 @@ const byHost = "by the upstream's host"
 // project (a path /api/projects/NAME) takes tokens of its own; requests for it
 // through a route without that path need the scope written out.
 func DefaultScope(upstream *url.URL) string {
-	switch host := upstream.Hostname(); cloudOf(host) {
+	switch host := strings.ToLower(upstream.Hostname()); cloudOf(host) {
 	case "government":
 		return "https://cognitiveservices.azure.us/.default"
 	case "china":

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +27,7 @@ func (l *loader) readFile(name string) {
 		l.problem("config", "cannot be read: %v", reason(err))
 		return
 	}
+	content = bytes.TrimPrefix(content, []byte("\ufeff"))                     // YAML allows a byte order mark, its parser does not
 	file, err := parser.ParseBytes(content, 0, parser.AllowDuplicateMapKey()) // each duplicate is reported below
 	if err != nil {
 		l.syntaxProblem(name, err)
@@ -86,6 +89,7 @@ func (r fileReader) at(n ast.Node) string {
 }
 
 func (r fileReader) problemAt(setting string, n ast.Node, format string, args ...any) {
+	setting = cmp.Or(setting, "config") // the file as a whole
 	r.problems = append(r.problems, &Problem{Setting: setting, Origin: r.at(n), Text: fmt.Sprintf(format, args...)})
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,10 +37,9 @@ func AdminListen(s Sources) (string, error) {
 	l.merge()
 	_, text := parseAddress(l.config.Admin.Listen)
 	l.check("admin.listen", text)
-	for _, p := range l.problems {
-		if p.Setting == "admin.listen" || p.Setting == "config" {
-			return "", Problems{p}
-		}
+	others := func(p *Problem) bool { return p.Setting != "admin.listen" && p.Setting != "config" }
+	if problems := slices.DeleteFunc(l.problems, others); len(problems) > 0 {
+		return "", problems
 	}
 	return l.config.Admin.Listen, nil
 }
@@ -112,7 +112,7 @@ func (l *loader) shorthand() {
 		setDefaults(reflect.ValueOf(&r).Elem())
 		l.set("upstream", l.origins["upstream"], c.Upstream, reflect.ValueOf(&r.Upstream).Elem())
 		c.Routes = []Route{r}
-	case routes == "" && !given:
+	case routes == "" && !given && !l.refused("config"): // else the routes are probably in that file
 		l.problem("upstream", "is missing: set ENTRA_SIDECAR_UPSTREAM or AZURE_OPENAI_ENDPOINT to https://NAME.openai.azure.com, "+
 			"or write routes into a file for --config")
 	}
@@ -189,6 +189,11 @@ func parseAs(text string, like any) (any, error) {
 // problem notes what is wrong with a setting.
 func (l *loader) problem(setting, format string, args ...any) {
 	l.problems = append(l.problems, l.describe(setting, format, args...))
+}
+
+// refused reports whether a setting has a problem.
+func (l *loader) refused(setting string) bool {
+	return slices.ContainsFunc(l.problems, func(p *Problem) bool { return p.Setting == setting })
 }
 
 // check notes a problem, if there is one.
