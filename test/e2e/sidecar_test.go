@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -53,6 +54,7 @@ type sidecar struct {
 	t       *testing.T
 	command *exec.Cmd
 	url     string
+	secure  string // the TLS listener's; empty without one
 	admin   string
 	log     *logBuffer
 	exited  chan struct{}
@@ -87,12 +89,33 @@ func newAzure(t *testing.T, faults azure.Faults) *azure.Emulator {
 }
 
 // start runs the binary with the emulator's environment and nothing of the
-// developer's own that a credential could pick up.
+// developer's own that a credential could pick up, and waits until it listens.
 func start(t *testing.T, e *azure.Emulator, args ...string) *sidecar {
+	t.Helper()
+	s := run(t, e, nil, args...)
+	s.eventually(10*time.Second, "listening", func() bool { return s.addresses() || s.hasExited() })
+	return s
+}
+
+// startReady waits until /readyz is 200 as well.
+func startReady(t *testing.T, e *azure.Emulator, args ...string) *sidecar {
+	t.Helper()
+	return startWith(t, e, nil, args...)
+}
+
+// startWith is startReady with more in the environment.
+func startWith(t *testing.T, e *azure.Emulator, environment []string, args ...string) *sidecar {
+	t.Helper()
+	s := run(t, e, environment, args...)
+	s.eventually(20*time.Second, "ready", func() bool { return s.addresses() && s.status(s.admin+"/readyz") == http.StatusOK })
+	return s
+}
+
+func run(t *testing.T, e *azure.Emulator, environment []string, args ...string) *sidecar {
 	t.Helper()
 	s := &sidecar{t: t, log: new(logBuffer), exited: make(chan struct{})}
 	s.command = exec.Command(binary, append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, args...)...)
-	s.command.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, e.Env()...)
+	s.command.Env = slices.Concat([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, e.Env(), environment)
 	s.command.Stdout, s.command.Stderr = s.log, s.log
 	if err := s.command.Start(); err != nil {
 		t.Fatal(err)
@@ -102,19 +125,21 @@ func start(t *testing.T, e *azure.Emulator, args ...string) *sidecar {
 		close(s.exited)
 	}()
 	t.Cleanup(s.kill)
-	s.eventually(10*time.Second, "listening", func() bool { return s.addresses() || s.hasExited() })
 	return s
 }
 
-var listening = regexp.MustCompile(`"msg":"(listening|admin listening)","address":"([^"]+)"`)
+var listening = regexp.MustCompile(`"msg":"(listening|listening with TLS|admin listening)","address":"([^"]+)"`)
 
 // addresses reads from the log where the sidecar listens: a port that a test
 // chose beforehand might be taken by then.
 func (s *sidecar) addresses() bool {
 	for _, match := range listening.FindAllStringSubmatch(s.log.String(), -1) {
-		if match[1] == "listening" {
+		switch match[1] {
+		case "listening":
 			s.url = "http://" + match[2]
-		} else {
+		case "listening with TLS":
+			s.secure = "https://" + match[2]
+		default:
 			s.admin = "http://" + match[2]
 		}
 	}
@@ -128,14 +153,6 @@ func (s *sidecar) hasExited() bool {
 	default:
 		return false
 	}
-}
-
-// startReady waits until /readyz is 200 as well.
-func startReady(t *testing.T, e *azure.Emulator, args ...string) *sidecar {
-	t.Helper()
-	s := start(t, e, args...)
-	s.eventually(20*time.Second, "ready", func() bool { return s.status(s.admin+"/readyz") == http.StatusOK })
-	return s
 }
 
 func tail(text string, length int) string { return text[max(0, len(text)-length):] }

@@ -265,8 +265,12 @@ func (s *server) newHTTPServer(base context.Context, h http.Handler) *http.Serve
 }
 
 func (s *server) announce(l listeners) {
-	for _, p := range l.proxy {
-		s.logger.Info("listening", zap.Stringer("address", p.Addr()))
+	for i, p := range l.proxy {
+		message := "listening"
+		if i > 0 {
+			message = "listening with TLS"
+		}
+		s.logger.Info(message, zap.Stringer("address", p.Addr()))
 	}
 	s.logger.Info("admin listening", zap.Stringer("address", l.admin.Addr()))
 	for _, warning := range s.config.Warnings {
