@@ -63,22 +63,40 @@ type signer struct {
 
 const maxVerified = 1024
 
+// firstKey is shared by all emulators of a process, since it takes longer to
+// make than all the rest of a start. Each gives it an identifier of its own, so
+// that none accepts the tokens of another.
+var firstKey = sync.OnceValues(newKey)
+
+func newKey() (*rsa.PrivateKey, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, fmt.Errorf("making a signing key: %w", err)
+	}
+	return key, nil
+}
+
 func newSigner() (*signer, error) {
 	s := &signer{verified: map[string]TokenClaims{}}
-	return s, s.rotate()
+	key, err := firstKey()
+	s.adopt(key)
+	return s, err
 }
 
 // rotate makes a new signing key. Earlier keys stay published, as Entra's do,
 // so that earlier tokens stay good.
 func (s *signer) rotate() error {
-	private, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return fmt.Errorf("making a signing key: %w", err)
+	key, err := newKey()
+	if err == nil {
+		s.adopt(key)
 	}
+	return err
+}
+
+func (s *signer) adopt(key *rsa.PrivateKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keys = append(s.keys, signingKey{id: rand.Text(), private: private})
-	return nil
+	s.keys = append(s.keys, signingKey{id: rand.Text(), private: key})
 }
 
 // revoke makes every token issued so far unacceptable.
