@@ -56,13 +56,12 @@ func reason(err error) error {
 	return err
 }
 
-var quoted = regexp.MustCompile(`"[^"]*"`)
-
-// syntaxProblem leaves out the excerpt, and what the message quotes.
+// syntaxProblem leaves out the excerpt, and what the message quotes of it.
 func (l *loader) syntaxProblem(name string, err error) {
 	text := "no valid YAML"
 	if e, ok := errors.AsType[yaml.Error](err); ok {
-		text += ": " + quoted.ReplaceAllString(e.GetMessage(), "…")
+		message, _, _ := strings.Cut(e.GetMessage(), `"`)
+		text += ": " + strings.TrimRight(message, ": ")
 		if t := e.GetToken(); t != nil {
 			name = position(name, t)
 		}
