@@ -174,5 +174,5 @@ func (d *demo) invite() {
       api_key: sidecar        # any word: the sidecar takes it off`)
 	d.show.invitation("Look inside:",
 		"status   "+d.admin+"/\nmetrics  "+d.admin+"/metrics\nfaults   "+d.azure.ControlURL+"/faults   (of the emulated Azure)")
-	d.show.line("Ctrl-C ends it.")
+	d.show.line("\n  Ctrl-C ends it.")
 }

@@ -72,7 +72,6 @@ func (s *show) failure(err error)  { s.line(" " + s.paint(red, "FAILED: "+err.Er
 
 func (s *show) invitation(title, text string) {
 	s.print("\n  " + s.paint(bold, title) + "\n\n    " + strings.ReplaceAll(text, "\n", "\n    ") + "\n")
-	s.print("\n")
 }
 
 // wrap breaks text at the width of an ordinary terminal, indenting what follows.

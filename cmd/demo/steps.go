@@ -76,7 +76,7 @@ func (d *demo) withoutSidecar(ctx context.Context) error {
 	if status != http.StatusUnauthorized || !strings.Contains(answer, signature) {
 		return errors.New("this should have been Azure's 401")
 	}
-	d.show.remark("LiteLLM turns this into litellm.AuthenticationError: AzureException AuthenticationError - …")
+	d.show.remark("LiteLLM reports it as litellm.AuthenticationError: AzureException AuthenticationError")
 	return nil
 }
 
@@ -209,14 +209,16 @@ const (
 	rotationPause   = 5 * time.Millisecond
 )
 
-// rotation keeps sending while tokens are replaced, and Entra fails half of the time.
+// rotation keeps sending while tokens are replaced.
 func (d *demo) rotation(ctx context.Context) error {
+	length := rotationLife.Duration() * 3 / 2 // renewal is due at half of a life
+	d.show.remark(fmt.Sprintf("requests without a pause for %.0f s, with tokens that live for %.0f s", length.Seconds(), float64(rotationLife)))
 	before, err := d.tokenWaits(ctx)
 	if err != nil {
 		return err
 	}
 	seen := len(d.azure.Requests())
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(1.5*float64(rotationLife.Duration())))
+	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
 	sent, failed := d.traffic(ctx)
 
@@ -232,7 +234,7 @@ func (d *demo) rotation(ctx context.Context) error {
 	}
 	d.show.facts(
 		fmt.Sprintf("%d requests", sent), fmt.Sprintf("%d failed", failed),
-		fmt.Sprintf("%d tokens, each good for %.0f s", len(used), float64(rotationLife)),
+		fmt.Sprintf("%d tokens", len(used)),
 		fmt.Sprintf("%g requests waited for a token", after-before),
 	)
 	if failed > 0 || len(used) < 2 || after != before {
