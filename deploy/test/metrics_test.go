@@ -1,0 +1,3 @@
+package deploy
+
+const dashboardFile = root + "/deploy/grafana/entra-sidecar.json"
