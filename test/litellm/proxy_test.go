@@ -35,7 +35,6 @@ model_list:
   litellm_params: {model: azure/missing, api_base: "http://%[4]s", api_version: "2024-10-21", api_key: sidecar}
 litellm_settings: {num_retries: 0}
 router_settings: {num_retries: 0, disable_cooldowns: true}
-general_settings: {master_key: %q, cancel_on_disconnect: true}
 `
 
 // offline keeps LiteLLM from fetching lists of prices and models at its start.
@@ -59,9 +58,9 @@ func (s *stack) startLiteLLM(t *testing.T, python string) {
 	cmd := exec.Command(python, "-c", "from litellm.proxy.proxy_cli import run_server; run_server()",
 		"--config", s.writeConfig(t), "--host", host, "--port", port, "--telemetry", "False")
 	cmd.Env = append(bareEnvironment(t), offline...)
-	cmd.Env = append(cmd.Env, "SSL_CERT_FILE="+s.sidecars["realtime-tls"].bundle)
-	s.log = startProcess(t, "litellm", cmd)
-	awaitOK(t, "http://"+address+"/health/liveliness", 2*time.Minute, s.log)
+	cmd.Env = append(cmd.Env, "LITELLM_MASTER_KEY="+masterKey, "SSL_CERT_FILE="+s.sidecars["realtime-tls"].bundle)
+	s.proxy = startProcess(t, "LiteLLM", cmd)
+	s.proxy.awaitOK(t, "http://"+address+"/health/liveliness", 2*time.Minute)
 	s.litellm = endpoint{Kind: "openai", BaseURL: "http://" + address + "/v1", APIKey: masterKey}
 }
 
@@ -81,7 +80,7 @@ func (s *stack) writeConfig(t *testing.T) string {
 		fmt.Fprintf(&includes, "- %s.yaml\n", recipe)
 	}
 	config := filepath.Join(dir, "config.yaml")
-	write(t, config, fmt.Sprintf(mainConfig, includes.String(), s.azure.URL, realKey, s.sidecars["chat"].address(), masterKey))
+	write(t, config, fmt.Sprintf(mainConfig, includes.String(), s.azure.URL, realKey, s.sidecars["chat"].address()))
 	return config
 }
 

@@ -1,7 +1,6 @@
 package litellm_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -32,7 +31,7 @@ type stack struct {
 	apim     *azure.Emulator // another one behind an API Management front
 	sidecars map[string]*sidecar
 	litellm  endpoint
-	log      string // file with LiteLLM's output
+	proxy    *process // LiteLLM
 	client   *client
 }
 
@@ -53,9 +52,10 @@ func startStack(t *testing.T) *stack {
 	python := python(t)
 	s := &stack{
 		azure: startAzure(t, azure.Options{Principals: []azure.Principal{azure.DefaultPrincipal(), westPrincipal()}}),
-		apim: startAzure(t, azure.Options{Faults: azure.Faults{
-			Resource: azure.Resource{SubscriptionKey: apimKey},
-		}}),
+		apim: startAzure(t, azure.Options{
+			Names:  []string{"my-gateway.azure-api.net"},
+			Faults: azure.Faults{Resource: azure.Resource{SubscriptionKey: apimKey}},
+		}),
 		sidecars: map[string]*sidecar{},
 	}
 	binary := build(t)
@@ -131,9 +131,9 @@ func startSidecar(t *testing.T, binary, recipe string, e *azure.Emulator) *sidec
 	}
 	cmd := exec.Command(binary, "serve", "--config", filepath.Join(samples, recipe, "sidecar.yaml"))
 	cmd.Env = env
-	log := startProcess(t, "sidecar-"+recipe, cmd)
-	l := awaitListeners(t, log, recipe == "realtime-tls")
-	awaitOK(t, "http://"+l.admin+"/readyz", 20*time.Second, log)
+	p := startProcess(t, "sidecar of "+recipe, cmd)
+	l := p.awaitListeners(t, recipe == "realtime-tls")
+	p.awaitOK(t, "http://"+l.admin+"/readyz", 20*time.Second)
 	return &sidecar{tap: newTap(t, l.proxy), tls: l.tls, bundle: bundle}
 }
 
@@ -148,12 +148,19 @@ func withoutEndpoint(env []string) []string {
 	return kept
 }
 
-// startProcess starts cmd, ends it with the test, and returns the file that its
-// output goes to, which is shown if the test fails.
-func startProcess(t *testing.T, name string, cmd *exec.Cmd) (log string) {
+// A process is a running child with its output in a file.
+type process struct {
+	name  string
+	log   string
+	ended chan struct{} // closed when it has
+}
+
+// startProcess starts cmd and ends it with the test. Its output is shown if the
+// test fails.
+func startProcess(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Helper()
-	log = filepath.Join(t.TempDir(), name+".log")
-	out, err := os.Create(log)
+	p := &process{name: name, log: filepath.Join(t.TempDir(), "log"), ended: make(chan struct{})}
+	out, err := os.Create(p.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,27 +168,63 @@ func startProcess(t *testing.T, name string, cmd *exec.Cmd) (log string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() { _ = cmd.Wait(); out.Close(); close(p.ended) }()
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		killer := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
-		_ = cmd.Wait() // ended by our own signal
+		<-p.ended
 		killer.Stop()
-		out.Close()
+		if strings.Contains(p.output(), "panic") {
+			t.Errorf("%s panicked", name)
+		}
 		if t.Failed() {
-			t.Logf("%s:\n%s", name, tail(log, 40))
+			t.Logf("%s:\n%s", name, p.tail(40))
 		}
 	})
-	return log
+	return p
 }
 
-// tail is the end of a file, in lines.
-func tail(file string, lines int) string {
-	data, err := os.ReadFile(file)
+// output is all that the process has written so far.
+func (p *process) output() string {
+	data, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
-	all := strings.SplitAfter(string(data), "\n")
+	return string(data)
+}
+
+// tail is the end of the output, in lines.
+func (p *process) tail(lines int) string {
+	all := strings.SplitAfter(p.output(), "\n")
 	return strings.Join(all[max(0, len(all)-lines-1):], "")
+}
+
+// await tries until done, the end of the process, or of patience.
+func (p *process) await(t *testing.T, what string, patience time.Duration, done func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for !done() {
+		select {
+		case <-p.ended:
+			t.Fatalf("%s ended before %s:\n%s", p.name, what, p.tail(40))
+		case <-deadline:
+			t.Fatalf("%s: no %s within %s:\n%s", p.name, what, patience, p.tail(40))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// awaitOK waits until address answers with 200.
+func (p *process) awaitOK(t *testing.T, address string, patience time.Duration) {
+	t.Helper()
+	p.await(t, "200 from "+address, patience, func() bool {
+		r, err := http.Get(address)
+		if err != nil {
+			return false
+		}
+		r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	})
 }
 
 // listeners are the addresses that a sidecar says it listens on.
@@ -189,53 +232,29 @@ type listeners struct{ proxy, tls, admin string }
 
 // awaitListeners reads the addresses from the sidecar's log: with port 0 nobody
 // else knows them.
-func awaitListeners(t *testing.T, log string, withTLS bool) listeners {
+func (p *process) awaitListeners(t *testing.T, withTLS bool) (l listeners) {
 	t.Helper()
-	for began := time.Now(); time.Since(began) < 20*time.Second; time.Sleep(20 * time.Millisecond) {
-		l := readListeners(log)
-		if l.proxy != "" && l.admin != "" && (l.tls != "") == withTLS {
-			return l
-		}
-	}
-	t.Fatalf("the sidecar did not say where it listens:\n%s", tail(log, 20))
-	return listeners{}
+	p.await(t, "addresses in the log", 20*time.Second, func() bool {
+		l = readListeners(p.output())
+		return l.proxy != "" && l.admin != "" && (l.tls != "") == withTLS
+	})
+	return l
 }
 
 func readListeners(log string) (l listeners) {
-	data, err := os.ReadFile(log)
-	if err != nil {
-		return l
-	}
-	for line := range strings.Lines(string(data)) {
+	for line := range strings.Lines(log) {
 		var entry struct{ Msg, Address string }
 		if json.Unmarshal([]byte(line), &entry) != nil {
 			continue
 		}
-		switch {
-		case entry.Msg == "admin listening":
-			l.admin = entry.Address
-		case entry.Msg == "listening" && l.proxy == "":
+		switch entry.Msg {
+		case "listening":
 			l.proxy = entry.Address
-		case entry.Msg == "listening":
+		case "listening with TLS":
 			l.tls = entry.Address
+		case "admin listening":
+			l.admin = entry.Address
 		}
 	}
 	return l
-}
-
-// awaitOK asks for address until the answer is 200.
-func awaitOK(t *testing.T, address string, patience time.Duration, log string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for ctx.Err() == nil {
-		if r, err := http.Get(address); err == nil {
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Fatalf("%s was not ready within %s:\n%s", address, patience, tail(log, 40))
 }

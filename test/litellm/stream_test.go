@@ -1,7 +1,7 @@
 package litellm_test
 
 import (
-	"net/http"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -59,16 +59,20 @@ func (s *stack) testProgress(t *testing.T) {
 	}
 }
 
-// testCutStreams breaks Azure's answer off. What it compares is what the user
-// is left with, through the sidecar and without it.
+// testCutStreams breaks Azure's answer off, and compares what the user is left
+// with through the sidecar and without it.
 func (s *stack) testCutStreams(t *testing.T) {
+	chat, responses := "cut_stream", "cut_responses"
 	for _, c := range []struct {
-		name   string
-		cut    azure.Cut
-		silent map[string]bool // who takes the torso for the whole, without the sidecar
+		name     string
+		function string
+		cut      azure.Cut
+		frame    bool // the error is the sidecar's own
+		silent   bool // without the sidecar, the torso passes for the whole answer
 	}{
-		{"the connection breaks", azure.Cut{After: 5}, nil},
-		{"the connection breaks inside an event", azure.Cut{After: 5, InsideEvent: true}, nil},
+		{"a chat, the connection breaks", chat, azure.Cut{After: 5}, true, false},
+		{"a chat, the connection breaks inside an event", chat, azure.Cut{After: 5, InsideEvent: true}, false, false},
+		{"responses, the connection breaks", responses, azure.Cut{After: 6}, false, false},
 	} {
 		for _, user := range []struct {
 			name             string
@@ -79,31 +83,46 @@ func (s *stack) testCutStreams(t *testing.T) {
 			{"OpenAI client", s.alone(), s.unaided(), "gpt-4o", "gpt-4o"},
 		} {
 			t.Run(c.name+", "+user.name, func(t *testing.T) {
-				got := s.cut(t, user.through, user.model, c.cut)
-				if got.Error == nil {
-					t.Errorf("through the sidecar, the user takes %q for the whole answer", got.Text)
-				} else if !strings.Contains(got.Error.Message, "What has arrived is incomplete") {
-					t.Errorf("through the sidecar, the error does not say what happened: %s", got.Error.Message)
+				got := s.cut(t, user.through, c.function, user.model, c.cut)
+				t.Logf("through the sidecar, the user has %s", got)
+				if got.silent() {
+					t.Error("through the sidecar, a torso passes for the whole answer")
+				} else if c.frame && !strings.Contains(got.String(), "What has arrived is incomplete") {
+					t.Error("through the sidecar, the error does not say what happened")
 				}
-				bare := s.cut(t, user.without, user.bare, c.cut)
-				if silent := bare.Error == nil; silent != c.silent[user.name] {
-					t.Errorf("without the sidecar, silent: %t, want %t (%+v)", silent, c.silent[user.name], bare)
+				bare := s.cut(t, user.without, c.function, user.bare, c.cut)
+				t.Logf("without the sidecar, the user has %s", bare)
+				if silent := bare.silent(); silent != c.silent {
+					t.Errorf("without the sidecar, silent: %t, want %t", silent, c.silent)
 				}
 			})
 		}
 	}
 }
 
+// silent reports that nothing tells the user of the end that it came too early.
+func (s streamed) silent() bool {
+	return s.Error == nil && s.FinishReason != "response.failed" && s.FinishReason != "response.incomplete"
+}
+
+// String is what the user of a broken stream can see.
+func (s streamed) String() string {
+	if s.Error != nil {
+		return fmt.Sprintf("%q and %s: %.200s", s.Text, s.Error.Type, s.Error.Message)
+	}
+	return fmt.Sprintf("%q, no error, and %q as the reason for the end", s.Text, s.FinishReason)
+}
+
 // cut makes one streamed call that Azure breaks off.
-func (s *stack) cut(t *testing.T, to endpoint, model string, cut azure.Cut) streamed {
+func (s *stack) cut(t *testing.T, to endpoint, function, model string, cut azure.Cut) streamed {
 	t.Helper()
 	s.forget()
 	s.azure.Set(func(f *azure.Faults) {
 		f.Resource.KeyAuth = true // for the calls without the sidecar
-		f.Azure = []azure.Rule{{Path: "/chat/completions", Cut: &cut, Pace: azure.Pace{Chunks: 20}}}
+		f.Azure = []azure.Rule{{Method: "POST", Cut: &cut, Pace: azure.Pace{Chunks: 20, ChunkDelay: 0.02}}}
 	})
 	var got streamed
-	s.client.must(t, to, "cut_stream", arguments{"model": model}, &got)
+	s.client.must(t, to, function, arguments{"model": model}, &got)
 	if got.Text == "" {
 		t.Error("nothing had arrived when the answer broke off: the test shows nothing")
 	}
@@ -154,66 +173,4 @@ func (s *stack) awaitCancelled(t *testing.T) time.Time {
 	}
 	t.Fatalf("Azure was still at work 5s later: %d requests", len(s.received()))
 	return time.Time{}
-}
-
-// testExplanations checks what a LiteLLM user reads when Azure refuses, or the
-// sidecar cannot go on: the status that LiteLLM's retries depend on, the cause,
-// and a sentence to act upon.
-func (s *stack) testExplanations(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		model  string
-		faults func(*azure.Faults)
-
-		raised string // by the OpenAI client
-		status int
-		cause  string
-		says   []string
-	}{
-		{
-			"no role", "azure-chat", func(f *azure.Faults) { f.Resource.Roles = []string{"Owner"} },
-			"AuthenticationError", http.StatusUnauthorized, "missing-role", []string{"lacks the required data action"},
-		}, {
-			"the wrong audience", "azure-chat", func(f *azure.Faults) { f.Resource.Audiences = []string{"https://ai.azure.com"} },
-			"AuthenticationError", http.StatusUnauthorized, "wrong-audience", []string{"audience is incorrect (https://ai.azure.com)"},
-		}, {
-			"the wrong tenant", "azure-chat", fault("wrong-tenant"),
-			"BadRequestError", http.StatusBadRequest, "wrong-tenant", []string{"does not match resource tenant"},
-		}, {
-			"a firewall", "azure-chat", fault("firewall"),
-			"PermissionDeniedError", http.StatusForbidden, "firewall", []string{"Virtual Network/Firewall rules"},
-		}, {
-			"no such deployment", "missing", nil,
-			"NotFoundError", http.StatusNotFound, "deployment-not-found", []string{"The API deployment for this resource does not exist"},
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s.forget()
-			if c.faults != nil {
-				s.azure.Set(c.faults)
-			}
-			e := s.client.fail(t, s.litellm, "chat", arguments{"model": c.model})
-			t.Logf("%s %d: %s", e.Type, e.Status, e.Message)
-			if e.Type != c.raised || e.Status != c.status {
-				t.Errorf("raised %s %d, want %s %d", e.Type, e.Status, c.raised, c.status)
-			}
-			if got := e.Headers["llm_provider-x-entra-sidecar-cause"]; got != c.cause {
-				t.Errorf("the cause is %q, want %q", got, c.cause)
-			}
-			for _, want := range c.says {
-				if !strings.Contains(e.Message, want) {
-					t.Errorf("the message does not say %q", want)
-				}
-			}
-		})
-	}
-}
-
-// fault is a named fault as a change of the emulator's.
-func fault(name string) func(*azure.Faults) {
-	return func(f *azure.Faults) {
-		if err := f.Add(name); err != nil {
-			panic(err) // a mistake in the table
-		}
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -74,7 +75,7 @@ func (s *stack) throughLiteLLM(t *testing.T, c call) (key string) {
 		s.refusedByLiteLLM(t, c)
 		return "–"
 	}
-	o := s.client.call(t, s.litellm, c.function, c.arguments(c.model))
+	o := s.client.call(t, s.litellm, c.function, c.arguments(c.model, c.hint))
 	c.judge(t, "LiteLLM", o)
 	s.checkReceived(t, c.azure)
 	return s.dummyKeyHeaders(t, c)
@@ -91,7 +92,7 @@ func (s *stack) withClientAlone(t *testing.T, c call) (result string) {
 		Kind: c.direct.kind, BaseURL: "http://" + s.sidecars[c.sample].address() + c.direct.path,
 		APIKey: dummyKey, APIVersion: c.direct.version,
 	}
-	c.judge(t, "the OpenAI client", s.client.call(t, to, c.function, c.arguments(c.direct.model)))
+	c.judge(t, "the OpenAI client", s.client.call(t, to, c.function, c.arguments(c.direct.model, nil)))
 	want := c.direct.azure
 	if want == nil {
 		want = c.azure
@@ -101,11 +102,10 @@ func (s *stack) withClientAlone(t *testing.T, c call) (result string) {
 }
 
 // arguments are those of the function, with the model where the call names one.
-func (c call) arguments(model string) arguments {
-	args := maps.Clone(c.args)
-	if args == nil {
-		args = arguments{}
-	}
+func (c call) arguments(model string, hint arguments) arguments {
+	args := arguments{}
+	maps.Copy(args, c.args)
+	maps.Copy(args, hint)
 	if model != "" {
 		args["model"] = model
 	}
@@ -126,9 +126,9 @@ func (c call) judge(t *testing.T, by string, o outcome) {
 // some endpoints, nobody but its log.
 func (s *stack) refusedByLiteLLM(t *testing.T, c call) {
 	t.Helper()
-	before := tail(s.log, 1<<30)
-	e := s.client.fail(t, s.litellm, c.function, c.arguments(c.model))
-	logged := strings.TrimPrefix(tail(s.log, 1<<30), before)
+	before := s.proxy.output()
+	e := s.client.fail(t, s.litellm, c.function, c.arguments(c.model, c.hint))
+	logged := strings.TrimPrefix(s.proxy.output(), before)
 	if !strings.Contains(e.Message, c.refusal) && !strings.Contains(logged, c.refusal) {
 		t.Errorf("LiteLLM's error is no longer %q but %q; it logged:\n%s", c.refusal, e.Message, logged)
 	}
@@ -139,15 +139,22 @@ func (s *stack) refusedByLiteLLM(t *testing.T, c call) {
 
 // checkReceived compares what Azure received with want, in which {id} stands
 // for any one segment. A repeated request, as polling makes them, counts once.
+// LiteLLM does some of its work after it has answered, hence the patience.
 func (s *stack) checkReceived(t *testing.T, want []string) {
 	t.Helper()
-	var got []string
+	diff := "nothing yet"
+	for began := time.Now(); diff != "" && time.Since(began) < 3*time.Second; time.Sleep(10 * time.Millisecond) {
+		var got []string
+		for _, r := range s.received() {
+			got = append(got, generalize(r, want))
+		}
+		diff = cmp.Diff(want, slices.Compact(got))
+	}
+	if diff != "" {
+		t.Errorf("Azure received (-want +got):\n%s", diff)
+	}
 	for _, r := range s.received() {
 		checkKeyless(t, r)
-		got = append(got, generalize(r, want))
-	}
-	if diff := cmp.Diff(want, slices.Compact(got)); diff != "" {
-		t.Errorf("Azure received (-want +got):\n%s", diff)
 	}
 }
 

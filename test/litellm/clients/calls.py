@@ -16,7 +16,6 @@ import httpx
 import openai
 
 HELLO = [{"role": "user", "content": "Say hello."}]
-LITELLM_AZURE = {"custom_llm_provider": "azure"}  # how LiteLLM's proxy is told the provider of a file
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
     "1f15c4890000000d49444154789c6360606060000000050001a5f64540"
@@ -32,9 +31,9 @@ def client(kind, base_url, api_key, api_version=None, timeout=60):
     return openai.OpenAI(base_url=base_url, websocket_base_url=base_url.replace("http", "ws", 1), **options)
 
 
-def provider(c):
-    """What LiteLLM needs to be told on the endpoints that name no model."""
-    return {} if isinstance(c, openai.AzureOpenAI) or "/openai/" in str(c.base_url) else LITELLM_AZURE
+def owner(model):
+    """How LiteLLM is told whose files and batches are meant. Without it, it takes any deployment of the provider."""
+    return {"x-litellm-model": model} if model else None
 
 
 def digest(data):
@@ -84,7 +83,7 @@ def chat_stream(c, model, stop_after=None):
 
 
 def cut_stream(c, model):
-    """What a user is left with when a streamed answer breaks off: the text so far, and the error, if there was one."""
+    """What a user is left with when a streamed chat breaks off: the text so far, and the error, if there was one."""
     text, finish_reason, error = "", None, None
     try:
         for chunk in c.chat.completions.create(model=model, messages=HELLO, stream=True):
@@ -94,6 +93,19 @@ def cut_stream(c, model):
     except Exception as e:
         error = describe(e)
     return {"text": text, "finish_reason": finish_reason, "error": error}
+
+
+def cut_responses(c, model):
+    """The same for the Responses API, whose last event says how it ended."""
+    text, last, error = "", None, None
+    try:
+        for event in c.responses.create(model=model, input="Say hello.", stream=True):
+            last = event.type
+            if last == "response.output_text.delta":
+                text += event.delta
+    except Exception as e:
+        error = describe(e)
+    return {"text": text, "finish_reason": last, "error": error}
 
 
 def give_up(c, model, after):
@@ -171,31 +183,35 @@ def video(c, model):
 # Files and what is made of them
 
 
-def file_upload(c, size):
+def upload(c, model, data):
+    file = ("batch.jsonl", data, "application/jsonl")
+    return c.files.create(file=file, purpose="batch", extra_headers=owner(model))
+
+
+def file_upload(c, size, model=None):
     data = batch_lines(size)
-    f = c.files.create(file=("batch.jsonl", data, "application/jsonl"), purpose="batch", extra_body=provider(c))
-    return {"id": f.id, "sent": len(data)}
+    return {"id": upload(c, model, data).id, **digest(data)}
 
 
-def file_content(c):
-    data = batch_lines(1 << 20)
-    f = c.files.create(file=("batch.jsonl", data, "application/jsonl"), purpose="batch", extra_body=provider(c))
-    return digest(c.files.content(f.id, extra_query=provider(c)).content)
+def file_content(c, size, model=None):
+    data = batch_lines(size)
+    content = c.files.content(upload(c, model, data).id, extra_headers=owner(model)).content
+    return {"same": content == data, **digest(content)}
 
 
-def batches(c):
-    f = c.files.create(
-        file=("batch.jsonl", batch_lines(100), "application/jsonl"), purpose="batch", extra_body=provider(c)
-    )
+def batches(c, model=None):
     batch = c.batches.create(
-        input_file_id=f.id, endpoint="/chat/completions", completion_window="24h", extra_body=provider(c)
+        input_file_id=upload(c, model, batch_lines(100)).id,
+        endpoint="/chat/completions",
+        completion_window="24h",
+        extra_headers=owner(model),
     )
-    c.batches.list(extra_query={"provider": "azure"} if provider(c) else None)
-    return {"status": c.batches.retrieve(batch.id, extra_query={"provider": "azure"} if provider(c) else None).status}
+    listed = len(c.batches.list(extra_headers=owner(model)).data)
+    return {"listed": listed, "status": c.batches.retrieve(batch.id, extra_headers=owner(model)).status}
 
 
-def fine_tuning(c):
-    return {"jobs": len(c.fine_tuning.jobs.list(extra_query=provider(c)).data)}
+def fine_tuning(c, **provider):
+    return {"jobs": len(c.fine_tuning.jobs.list(extra_query=provider).data)}
 
 
 def assistants(c, model):
@@ -203,23 +219,23 @@ def assistants(c, model):
     thread = c.beta.threads.create()
     c.beta.threads.messages.create(thread.id, role="user", content="Say hello.")
     run = c.beta.threads.runs.create(thread.id, assistant_id=assistant.id)
-    return {"listed": len(c.beta.assistants.list().data) > 0, "run": run.object}
+    return {"listed": len(c.beta.assistants.list().data), "run": run.object}
 
 
 def vector_store(c, model=None):
-    store = c.vector_stores.create(name="manuals", extra_body={"model": model} if model else None)
-    found = c.vector_stores.search(store.id, query="lighthouse", extra_body={"model": model} if model else None)
-    return {"id": store.id, "object": store.object, "found": len(found.data)}
+    body = {"model": model} if model else None
+    store = c.vector_stores.create(name="manuals", extra_body=body)
+    found = c.vector_stores.search(store.id, query="lighthouse", extra_body=body)
+    return {"object": store.object, "found": len(found.data)}
 
 
-def vector_store_list(c):
-    return {"stores": len(c.vector_stores.list(extra_query=provider(c)).data)}
+def vector_store_list(c, **provider):
+    return {"stores": len(c.vector_stores.list(extra_query=provider).data)}
 
 
-def containers(c):
-    created = c.containers.create(name="workshop", extra_body=provider(c))
-    listed = c.containers.list(extra_query=provider(c))
-    return {"object": created.object, "listed": len(listed.data)}
+def containers(c, **provider):
+    created = c.containers.create(name="workshop", extra_body=provider)
+    return {"object": created.object, "listed": len(c.containers.list(extra_query=provider).data)}
 
 
 # Realtime
@@ -229,13 +245,13 @@ def realtime(c, model):
     """A realtime session: the types of the events that come for one answer."""
     events = []
     with c.realtime.connect(model=model) as session:
-        events.append(session.recv().type)
-        session.response.create()
-        while events[-1] not in ("response.done", "error"):
+        while "response.done" not in events:
             event = session.recv()
             events.append(event.type)
-    if events[-1] == "error":
-        raise RuntimeError(str(event.error))
+            if event.type == "error":
+                raise RuntimeError(str(event.error))
+            if event.type == "session.created":
+                session.response.create()
     return {"events": events}
 
 
