@@ -188,6 +188,8 @@ func (h *Handler) finish(x *exchange) {
 	status := x.status()
 	if x.clientGone() {
 		status = statusClientGone
+	} else if !x.complete {
+		x.broken = true
 	}
 	if x.tunnelled {
 		h.metrics.tunnels.WithLabelValues(x.route.Prefix).Dec()
@@ -208,7 +210,7 @@ func (h *Handler) finish(x *exchange) {
 
 // clientGone reports whether the client left before its answer was complete.
 func (x *exchange) clientGone() bool {
-	return !x.complete && (x.writeErr != nil || x.inbound.Context().Err() != nil)
+	return !x.complete && !x.broken && (x.writeErr != nil || x.inbound.Context().Err() != nil)
 }
 
 // fields never hold the query, which may carry a key, nor any header.
