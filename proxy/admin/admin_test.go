@@ -64,7 +64,7 @@ func TestAnswers(t *testing.T) {
 		{"metrics", "GET", "/metrics", nil, 200, "entra_sidecar_requests_total", "text/plain"},
 		{"the page", "GET", "/", nil, 200, "<!doctype html>", "text/html"},
 		{"the page is there when not ready, too", "GET", "/", []string{"no token"}, 200, "no token", "text/html"},
-		{"the status", "GET", "/status.json", nil, 200, `"state": "ready"`, "application/json"},
+		{"the status", "GET", "/status.json", nil, 200, `"state":"ready"`, "application/json"},
 		{"nothing under the page", "GET", "/index.html", nil, 404, "", "text/plain"},
 		{"nothing under the status", "GET", "/status.json/", nil, 404, "", "text/plain"},
 		{"nothing is changed here", "POST", "/", nil, 405, "", "text/plain"},

@@ -39,7 +39,7 @@ type page struct {
 
 func newPage(d func() *document) *page {
 	functions := template.FuncMap{
-		"span": span, "age": age, "number": number, "percent": percent, "lines": remedyLines,
+		"span": span, "age": age, "number": number, "percent": percent, "lines": remedyLines, "plural": plural,
 		"dict": func(what, value string) map[string]string { return map[string]string{"What": what, "Value": value} },
 	}
 	return &page{
@@ -105,7 +105,7 @@ func (v view) Headline() string {
 	case v.State == stateDraining:
 		return "Draining"
 	case len(v.Warnings) > 0:
-		return "Ready, with " + plural(len(v.Warnings), "warning")
+		return "Ready, with " + plural(uint64(len(v.Warnings)), "warning")
 	}
 	return "Ready"
 }
@@ -245,6 +245,27 @@ func (i identityStatus) Label() string {
 	return map[string]string{identityReady: "Ready", identityFailing: "Renewal fails", identityNoToken: "No token"}[i.State]
 }
 
+// Summary is the error where the sources do not say the same again below it.
+func (i identityStatus) Summary() string {
+	for _, s := range i.Told() {
+		if !strings.Contains(i.Error, s.Reason) {
+			return i.Error
+		}
+	}
+	if len(i.Told()) > 0 {
+		return "No source gave a token."
+	}
+	return i.Error
+}
+
+// Told are the sources if there are several. One alone is the error itself.
+func (i identityStatus) Told() []SourceFailure {
+	if len(i.Sources) < 2 {
+		return nil
+	}
+	return i.Sources
+}
+
 // A remedyLine is what a shell runs and what it ignores.
 type remedyLine struct{ Command, Comment string }
 
@@ -313,9 +334,9 @@ func percent(share float64) string {
 	return fmt.Sprintf("%.0f%%", p)
 }
 
-func plural(n int, noun string) string {
+func plural(n uint64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return number(n) + " " + noun + "s"
 }

@@ -171,7 +171,7 @@
     cell.querySelector(".cursor").setAttribute("d", `M${x} 0h1v32h-1z`);
     clearTimeout(held);
     held = setTimeout(release, 2 * interval);
-    readout.textContent = `${time}: ${point ? `${point[1]}, ${point[2]} errors` : "0"}`;
+    readout.textContent = point ? `${time}: ${point[1]} requests, ${point[2]} errors` : `${time}: no requests`;
   }
 
   root.classList.add("js");

@@ -65,7 +65,7 @@ func TestPageEscapes(t *testing.T) {
 		Identities: []Identity{{
 			Name: hostile, Scope: hostile, Credential: hostile, Source: hostile, TenantID: hostile, ClientID: hostile,
 			ObjectID: hostile, Audience: hostile, Error: hostile, Cause: hostile, Remedy: hostile, FailingSince: now,
-			Sources: []SourceFailure{{hostile, hostile}},
+			Sources: []SourceFailure{{hostile, hostile}, {hostile, hostile + " "}},
 		}},
 		Failures: []Failure{{hostile, hostile, hostile, hostile, now, now, 2}},
 	}
@@ -217,5 +217,28 @@ func TestPlot(t *testing.T) {
 	}
 	if empty := newPlot(nil, series{}); empty.Start != slots || empty.Requests != "" {
 		t.Errorf("%+v", empty)
+	}
+}
+
+func TestSourcesAreNotToldTwice(t *testing.T) {
+	a, b := SourceFailure{"A", "one"}, SourceFailure{"B", "two"}
+	tests := []struct {
+		name, err string
+		sources   []SourceFailure
+		summary   string
+		told      int
+	}{
+		{"nothing is known of sources", "one", nil, "one", 0},
+		{"one source is the error", "A: one", []SourceFailure{a}, "A: one", 0},
+		{"the last one decided", "B: two", []SourceFailure{a, b}, "B: two", 2},
+		{"each was passed over", "A: one; B: two", []SourceFailure{a, b}, "No source gave a token.", 2},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			i := identityStatus{Error: test.err, Sources: test.sources}
+			if i.Summary() != test.summary || len(i.Told()) != test.told {
+				t.Errorf("%q, %d told", i.Summary(), len(i.Told()))
+			}
+		})
 	}
 }

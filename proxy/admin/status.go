@@ -101,7 +101,7 @@ type failureStatus struct {
 	Remedy   string    `json:"remedy,omitempty"`
 	First    time.Time `json:"first"`
 	Last     time.Time `json:"last"`
-	Count    int       `json:"count"`
+	Count    uint64    `json:"count"`
 }
 
 func (h *Handler) serveStatus(w http.ResponseWriter, _ *http.Request) {
@@ -109,9 +109,7 @@ func (h *Handler) serveStatus(w http.ResponseWriter, _ *http.Request) {
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	_ = encoder.Encode(h.document()) // the client may have gone
+	_ = json.NewEncoder(w).Encode(h.document()) // the client may have gone
 }
 
 // document puts together what is known now.
@@ -135,7 +133,7 @@ func (h *Handler) document() *document {
 		d.Identities = append(d.Identities, newIdentityStatus(i))
 	}
 	for _, f := range status.Failures {
-		d.Failures = append(d.Failures, failureStatus{f.Route, f.Cause, f.Sentence, f.Remedy, utc(f.First), utc(f.Last), f.Count})
+		d.Failures = append(d.Failures, failureStatus{f.Route, f.Cause, f.Sentence, f.Remedy, utc(f.First), utc(f.Last), uint64(f.Count)})
 	}
 	for _, r := range status.Routes {
 		d.Routes = append(d.Routes, d.newRouteStatus(r, ledger.of(r.Prefix)))

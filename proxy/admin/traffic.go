@@ -24,7 +24,7 @@ const (
 // A snapshot is what the metrics say now.
 type snapshot struct {
 	answers           map[answer]uint64
-	inFlight, tunnels map[string]int // by route
+	inFlight, tunnels map[string]uint64 // by route
 }
 
 // An answer is counted by route (its prefix; empty if none matched) and status.
@@ -35,7 +35,7 @@ type answer struct {
 
 // gather reads the metrics. A collector that fails spoils only its own part.
 func (h *Handler) gather() snapshot {
-	s := snapshot{answers: make(map[answer]uint64), inFlight: make(map[string]int), tunnels: make(map[string]int)}
+	s := snapshot{answers: make(map[answer]uint64), inFlight: make(map[string]uint64), tunnels: make(map[string]uint64)}
 	families, _ := h.options.Gatherer.Gather()
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
@@ -45,9 +45,9 @@ func (h *Handler) gather() snapshot {
 				code, _ := strconv.Atoi(label(m, "code"))
 				s.answers[answer{route, code}] += uint64(m.GetCounter().GetValue())
 			case "entra_sidecar_inflight_requests":
-				s.inFlight[route] = int(m.GetGauge().GetValue())
+				s.inFlight[route] = uint64(m.GetGauge().GetValue())
 			case "entra_sidecar_tunnels":
-				s.tunnels[route] = int(m.GetGauge().GetValue())
+				s.tunnels[route] = uint64(m.GetGauge().GetValue())
 			}
 		}
 	}
@@ -139,8 +139,8 @@ func (c counts) ErrorShare() float64 {
 
 // Traffic is what passed on a route.
 type traffic struct {
-	InFlight   int            `json:"in_flight"`
-	WebSockets int            `json:"websockets"`
+	InFlight   uint64         `json:"in_flight"`
+	WebSockets uint64         `json:"websockets"`
 	Total      counts         `json:"total"`
 	LastMinute counts         `json:"last_minute"`
 	Last10     counts         `json:"last_10_minutes"`

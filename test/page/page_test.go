@@ -404,7 +404,7 @@ func testHostileText(t *testing.T, b *browser) {
 		Routes: []admin.Route{{Prefix: hostile, Upstream: hostile, Identity: hostile, Scope: hostile}},
 		Identities: []admin.Identity{{
 			Name: hostile, Scope: hostile, Credential: hostile, Source: hostile, TenantID: hostile, ClientID: hostile, ObjectID: hostile,
-			Audience: hostile, FailingSince: now, Error: hostile, Cause: hostile, Remedy: hostile, Sources: []admin.SourceFailure{{Source: hostile, Reason: hostile}},
+			Audience: hostile, FailingSince: now, Error: hostile, Cause: hostile, Remedy: hostile, Sources: []admin.SourceFailure{{Source: hostile, Reason: hostile}, {Source: hostile, Reason: "other"}},
 		}},
 		Failures: []admin.Failure{{Route: hostile, Cause: hostile, Sentence: hostile, Remedy: hostile, First: now, Last: now, Count: 1}},
 	}
@@ -453,7 +453,7 @@ func testReadout(t *testing.T, b *browser) {
 	p.navigate(c.URL)
 	box := eval[[]float64](p, `(r => [r.left, r.top, r.width])(document.querySelector("[data-key='/realtime'] .plot").getBoundingClientRect())`)
 	p.call("Input.dispatchMouseEvent", map[string]any{"type": "mouseMoved", "x": box[0] + box[2] - 2, "y": box[1] + 10})
-	p.wait(`/^\d\d:\d\d:\d\d: \d+, \d+ errors$/.test(document.querySelector("[data-key='/realtime'] .readout").innerText)`)
+	p.wait(`/^\d\d:\d\d:\d\d: \d+ requests, \d+ errors$/.test(document.querySelector("[data-key='/realtime'] .readout").innerText)`)
 	p.screenshot("readout")
 	p.call("Input.dispatchMouseEvent", map[string]any{"type": "mouseMoved", "x": 5, "y": 5})
 	p.wait(`document.querySelector("[data-key='/realtime'] .readout").innerText === "peak 6"`)
