@@ -29,7 +29,7 @@ type tunnels struct {
 	mu      sync.Mutex
 	open    map[*tunnel]struct{}
 	closing bool
-	empty   chan struct{} // closed when the last one ends after closing began
+	empty   chan struct{} // closed when the last one ends; nil unless waited for
 }
 
 func (s *tunnels) add(t *tunnel) {
@@ -52,35 +52,41 @@ func (s *tunnels) remove(t *tunnel) {
 		return
 	}
 	delete(s.open, t)
-	if s.closing && len(s.open) == 0 {
+	if len(s.open) == 0 && s.empty != nil {
 		close(s.empty)
+		s.empty = nil
 	}
 }
 
 // close asks every client to go away and waits until they have.
 func (s *tunnels) close(ctx context.Context) error {
-	left := s.beginClose()
-	select {
-	case <-left:
-		return nil
-	case <-ctx.Done():
-		s.cut()
-		return ctx.Err()
+	for {
+		left := s.askToLeave()
+		if left == nil {
+			return nil
+		}
+		select {
+		case <-left: // look again: a late one may have come
+		case <-ctx.Done():
+			s.cut()
+			return ctx.Err()
+		}
 	}
 }
 
-func (s *tunnels) beginClose() <-chan struct{} {
+// askToLeave returns what is closed when the last one has left, or nil if there
+// is none.
+func (s *tunnels) askToLeave() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing {
-		return s.empty
+	if !s.closing {
+		s.closing = true
+		for t := range s.open {
+			go t.goAway() // not here: a client that does not read would hold up the others
+		}
 	}
-	s.closing, s.empty = true, make(chan struct{})
-	if len(s.open) == 0 {
-		close(s.empty)
-	}
-	for t := range s.open {
-		go t.goAway() // not here: a client that does not read would hold up the others
+	if len(s.open) > 0 && s.empty == nil {
+		s.empty = make(chan struct{})
 	}
 	return s.empty
 }

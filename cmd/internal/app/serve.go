@@ -295,11 +295,11 @@ func (s *server) drain(servers []*http.Server) {
 			}
 		})
 	}
-	drained.Go(func() {
-		if s.proxy.CloseTunnels(ctx) != nil {
-			s.logger.Warn("websockets were still open at the end of the drain and are cut")
-		}
-	})
+	drained.Go(func() { _ = s.proxy.CloseTunnels(ctx) })
 	drained.Wait()
+	// Once more, for a WebSocket whose handshake was still under way.
+	if s.proxy.CloseTunnels(ctx) != nil {
+		s.logger.Warn("websockets were still open at the end of the drain and are cut")
+	}
 	s.logger.Info("drained")
 }
