@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -46,7 +45,7 @@ type flags struct {
 	Chunks     int           `help:"Number of content deltas in a stream (default: one for each word)."`
 	ChunkDelay time.Duration `help:"Pause between them."`
 	Fault      []string      `help:"Fault from the start, repeatable: ${faults}." placeholder:"NAME"`
-	Faults     string        `help:"Faults from the start as the control API's JSON." placeholder:"JSON"`
+	Faults     string        `default:"{}" help:"Faults from the start as the control API's JSON." placeholder:"JSON"`
 	Verbose    bool          `help:"Log each request to standard error."`
 }
 
@@ -133,10 +132,10 @@ func (f *flags) faults() (azure.Faults, error) {
 			return faults, fmt.Errorf("--fault: %w", err)
 		}
 	}
-	if f.Faults == "" {
-		return faults, nil
+	if _, err := faults.Patched([]byte("{}")); err != nil {
+		return faults, err
 	}
-	patched, err := faults.Patched(json.RawMessage(f.Faults))
+	patched, err := faults.Patched([]byte(f.Faults))
 	if err != nil {
 		return faults, fmt.Errorf("--faults: %w", err)
 	}
