@@ -2,6 +2,7 @@ package litellm_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,14 +16,14 @@ const signature = "litellm.AuthenticationError: AzureException AuthenticationErr
 // testContrast sends the same LiteLLM to the same Azure without the sidecar.
 func (s *stack) testContrast(t *testing.T) {
 	t.Run("with a dummy key", func(t *testing.T) {
-		s.forget()
+		s.forget(t)
 		e := s.client.fail(t, s.litellm, "chat", arguments{"model": "without-sidecar"})
 		if e.Status != http.StatusUnauthorized || !strings.Contains(e.Message, signature) {
 			t.Errorf("got %d %s, want 401 with\n%s", e.Status, e.Message, signature)
 		}
 	})
 	t.Run("with the resource's own key, while key authentication is off", func(t *testing.T) {
-		s.forget()
+		s.forget(t)
 		e := s.client.fail(t, s.litellm, "chat", arguments{"model": "without-sidecar-real-key"})
 		const want = "Key based authentication is disabled for this resource."
 		if e.Status != http.StatusForbidden || !strings.Contains(e.Message, want) {
@@ -30,7 +31,7 @@ func (s *stack) testContrast(t *testing.T) {
 		}
 	})
 	t.Run("with the sidecar", func(t *testing.T) {
-		s.forget()
+		s.forget(t)
 		for _, function := range []string{"chat", "chat_stream"} {
 			var answer struct{ Text string }
 			s.client.must(t, s.litellm, function, arguments{"model": "gpt-4o"}, &answer)
@@ -45,7 +46,7 @@ func (s *stack) testContrast(t *testing.T) {
 // testRegions sends one model's calls, and expects each route to use its own
 // host and its own identity.
 func (s *stack) testRegions(t *testing.T) {
-	s.forget()
+	s.forget(t)
 	for range 24 { // all to one side: once in eight million runs
 		var answer struct{ Text string }
 		s.client.must(t, s.litellm, "chat", arguments{"model": "gpt-4.1"}, &answer)
@@ -71,9 +72,27 @@ func (s *stack) testRegions(t *testing.T) {
 	}
 }
 
+// testRevocation makes every token bad that Azure has seen, and expects LiteLLM
+// to notice nothing: not an error, and no deployment in cooldown.
+func (s *stack) testRevocation(t *testing.T) {
+	s.forget(t)
+	s.azure.Revoke()
+	for _, function := range []string{"chat", "chat_stream", "chat"} {
+		var answer struct{ Text string }
+		s.client.must(t, s.litellm, function, arguments{"model": "azure-chat"}, &answer)
+	}
+	var statuses []int
+	for _, r := range s.received() {
+		statuses = append(statuses, r.Status)
+	}
+	if want := []int{401, 200, 200, 200}; !slices.Equal(statuses, want) {
+		t.Errorf("Azure answered %d, want %d", statuses, want)
+	}
+}
+
 // testHealth lets LiteLLM judge every model of the samples, realtime and OCR included.
 func (s *stack) testHealth(t *testing.T) {
-	s.forget()
+	s.forget(t)
 	var found struct {
 		Healthy   []string
 		Unhealthy map[string]string

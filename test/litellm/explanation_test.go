@@ -49,7 +49,7 @@ func (s *stack) testExplanations(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.forget()
+			s.forget(t)
 			if c.faults != nil {
 				s.azure.Set(c.faults)
 			}

@@ -32,6 +32,7 @@ func TestLiteLLM(t *testing.T) {
 		{"a client that goes away stops the work at Azure", s.testCancellation},
 		{"LiteLLM balances the load over two routes", s.testRegions},
 		{"a user reads what is wrong", s.testExplanations},
+		{"a revoked token is replaced behind LiteLLM's back", s.testRevocation},
 		{"LiteLLM's health check passes", s.testHealth},
 	} {
 		t.Run(group.name, group.test)
@@ -39,13 +40,28 @@ func TestLiteLLM(t *testing.T) {
 }
 
 // forget begins a new observation, with Azure in its best health.
-func (s *stack) forget() {
+func (s *stack) forget(t *testing.T) {
+	t.Helper()
+	s.checkTokenRequests(t)
 	for _, e := range []*azure.Emulator{s.azure, s.apim} {
 		e.Reset()
 		e.Forget()
 	}
 	for _, sidecar := range s.sidecars {
 		sidecar.forget()
+	}
+}
+
+// checkTokenRequests fails the test if anybody but a sidecar asked for a token.
+// The sidecars use the managed identity endpoint; LiteLLM was given a federated
+// token, as the workload identity webhook gives it to every container of a pod,
+// and would go to Entra's own.
+func (s *stack) checkTokenRequests(t *testing.T) {
+	t.Helper()
+	for _, r := range s.azure.TokenRequests() {
+		if strings.Contains(r.Target, "/oauth2/") {
+			t.Errorf("LiteLLM asked for a token of its own: %s %s", r.Method, r.Target)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"entra-sidecar/test/azure"
 )
 
 // Where the samples expect the sidecar, and what stands for it in the tests,
@@ -58,10 +60,26 @@ func (s *stack) startLiteLLM(t *testing.T, python string) {
 	cmd := exec.Command(python, "-c", "from litellm.proxy.proxy_cli import run_server; run_server()",
 		"--config", s.writeConfig(t), "--host", host, "--port", port, "--telemetry", "False")
 	cmd.Env = append(bareEnvironment(t), offline...)
+	cmd.Env = append(cmd.Env, s.workloadIdentity(t)...)
 	cmd.Env = append(cmd.Env, "LITELLM_MASTER_KEY="+masterKey, "SSL_CERT_FILE="+s.sidecars["realtime-tls"].bundle)
 	s.proxy = startProcess(t, "LiteLLM", cmd)
 	s.proxy.awaitOK(t, "http://"+address+"/health/liveliness", 2*time.Minute)
 	s.litellm = endpoint{Kind: "openai", BaseURL: "http://" + address + "/v1", APIKey: masterKey}
+}
+
+// workloadIdentity is what the webhook of workload identity puts into every
+// container of a pod, LiteLLM's included.
+func (s *stack) workloadIdentity(t *testing.T) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "azure-identity-token")
+	write(t, file, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl")
+	p := azure.DefaultPrincipal()
+	return []string{
+		"AZURE_TENANT_ID=" + p.TenantID,
+		"AZURE_CLIENT_ID=" + p.ClientID,
+		"AZURE_FEDERATED_TOKEN_FILE=" + file,
+		"AZURE_AUTHORITY_HOST=" + s.azure.AuthorityURL,
+	}
 }
 
 // writeConfig copies the litellm.yaml of every recipe, with the ports of this

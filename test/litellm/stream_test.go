@@ -44,7 +44,7 @@ func (s *stack) testProgress(t *testing.T) {
 		{"with the OpenAI client alone", s.alone(), "gpt-4o"},
 	} {
 		t.Run(way.name, func(t *testing.T) {
-			s.forget()
+			s.forget(t)
 			s.azure.Set(func(f *azure.Faults) { f.Pace = azure.Pace{Chunks: pieces, ChunkDelay: delay} })
 			var got streamed
 			s.client.must(t, way.to, "chat_stream", arguments{"model": way.model}, &got)
@@ -116,7 +116,7 @@ func (s streamed) String() string {
 // cut makes one streamed call that Azure breaks off.
 func (s *stack) cut(t *testing.T, to endpoint, function, model string, cut azure.Cut) streamed {
 	t.Helper()
-	s.forget()
+	s.forget(t)
 	s.azure.Set(func(f *azure.Faults) {
 		f.Resource.KeyAuth = true // for the calls without the sidecar
 		f.Azure = []azure.Rule{{Method: "POST", Cut: &cut, Pace: azure.Pace{Chunks: 20, ChunkDelay: 0.02}}}
@@ -147,7 +147,7 @@ func (s *stack) testCancellation(t *testing.T) {
 		{"an answer not yet begun, OpenAI client alone", s.alone(), "gpt-4o", "give_up", arguments{"after": 1}, silent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s.forget()
+			s.forget(t)
 			s.azure.Set(func(f *azure.Faults) { f.Pace = c.pace })
 			c.args["model"] = c.model
 			var got streamed

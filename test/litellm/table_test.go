@@ -70,7 +70,7 @@ func (c call) row(key, alone string) string {
 // its dummy key.
 func (s *stack) throughLiteLLM(t *testing.T, c call) (key string) {
 	t.Helper()
-	s.forget()
+	s.forget(t)
 	if c.refusal != "" {
 		s.refusedByLiteLLM(t, c)
 		return "–"
@@ -87,7 +87,7 @@ func (s *stack) withClientAlone(t *testing.T, c call) (result string) {
 	if c.direct.kind == "" {
 		return "–"
 	}
-	s.forget()
+	s.forget(t)
 	to := endpoint{
 		Kind: c.direct.kind, BaseURL: "http://" + s.sidecars[c.sample].address() + c.direct.path,
 		APIKey: dummyKey, APIVersion: c.direct.version,
