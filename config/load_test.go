@@ -1,11 +1,7 @@
 package config
 
 import (
-	"bytes"
-	"flag"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -311,29 +307,5 @@ func TestPrintShowsOriginsAndWhatCouldBeSet(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("it lacks %q:\n%s", want, &b)
 		}
-	}
-}
-
-var update = flag.Bool("update", false, "write the table of the settings into README.md")
-
-func TestTheREADMEHasTheTableOfTheSettings(t *testing.T) {
-	const name = "../README.md"
-	content, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	marked := regexp.MustCompile(`(?s)(<!-- settings:.*?-->\n)(.*?)(<!-- /settings -->)`)
-	found := marked.FindSubmatch(content)
-	switch {
-	case found == nil:
-		t.Fatalf("README.md has no section between the comments %s", marked)
-	case string(found[2]) == MarkdownTable():
-	case *update:
-		updated := slices.Concat(found[1], []byte(MarkdownTable()), found[3])
-		if err := os.WriteFile(name, bytes.Replace(content, found[0], updated, 1), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	default:
-		t.Errorf("README.md has another table: run go test ./config -run README -update. It should be:\n%s", MarkdownTable())
 	}
 }
