@@ -192,7 +192,8 @@ func (c *Cache) wake() {
 // Replacement is limited to five in any minute and, in the long run, to one a
 // minute: a 401 that no token can mend (a wrong audience) must not hammer
 // Entra, and since one cache serves good routes and bad ones, a request that
-// succeeded proves nothing. The error is [ErrNotReplaced], or ctx's.
+// succeeded proves nothing. The error is [ErrNotReplaced], or ctx's: a context
+// that is done reports the refusal and does not wait.
 func (c *Cache) Refused(ctx context.Context, t *Token, claims string) (*Token, error) {
 	if s := c.state.Load(); !s.token.same(t) && s.token.usable(time.Now()) {
 		return s.token, nil
@@ -201,26 +202,30 @@ func (c *Cache) Refused(ctx context.Context, t *Token, claims string) (*Token, e
 	return c.submit(ctx, r)
 }
 
-// submit hands r to the writer and waits for its reply, both within patience.
+// submit hands r to the writer, whatever became of ctx, and waits for its reply
+// within patience.
 func (c *Cache) submit(ctx context.Context, r refusal) (*Token, error) {
 	timer := time.NewTimer(c.patience)
 	defer timer.Stop()
-	for to := c.refusals; ; {
-		select {
-		case to <- r:
-			to = nil // sent: from now on only the reply can come
-		case successor := <-r.reply:
-			if successor == nil {
-				return nil, ErrNotReplaced
-			}
-			return successor, nil
-		case <-timer.C:
+	select {
+	case c.refusals <- r: // at once while Run runs: the writer waits for nothing else
+	case <-timer.C:
+		return nil, ErrNotReplaced
+	case <-c.ended:
+		return nil, ErrNotReplaced
+	}
+	select {
+	case successor := <-r.reply:
+		if successor == nil {
 			return nil, ErrNotReplaced
-		case <-c.ended:
-			return nil, ErrNotReplaced
-		case <-ctx.Done():
-			return nil, ctx.Err()
 		}
+		return successor, nil
+	case <-timer.C:
+		return nil, ErrNotReplaced
+	case <-c.ended:
+		return nil, ErrNotReplaced
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 

@@ -38,6 +38,22 @@ func TestRefused(t *testing.T) {
 		}
 		assertClaims(t, s, "", forced)
 	})
+	bubble(t, "a caller who does not wait reports it all the same", func(t *testing.T) {
+		done, cancel := context.WithCancel(t.Context())
+		cancel()
+		for range 20 { // in a select between two that are ready, chance decides
+			s := &source{latency: time.Second}
+			c := start(t, s, Options{})
+			refused := mustToken(t, c)
+			if d := took(func() { _, _ = c.Refused(done, refused, "") }); d != 0 {
+				t.Errorf("waited %v", d)
+			}
+			time.Sleep(2 * time.Second)
+			if mustToken(t, c) == refused {
+				t.Fatal("the refused token was not replaced")
+			}
+		}
+	})
 	bubble(t, "meanwhile others use the token in hand, and nobody's wait is counted", func(t *testing.T) {
 		s := &source{latency: 5 * time.Second}
 		c := start(t, s, Options{})
