@@ -50,7 +50,7 @@ func rewriteLocations(x *exchange, h http.Header) {
 // and so do those that no request of this route could reach.
 func rewriteLocation(x *exchange, location string) string {
 	u, err := url.Parse(location)
-	if err != nil || !x.route.owns(u) {
+	if err != nil || !x.route.owns(u) || x.inbound.Host == "" {
 		return location
 	}
 	path := location
@@ -60,14 +60,17 @@ func rewriteLocation(x *exchange, location string) string {
 	}
 	base := strings.TrimSuffix(x.route.Upstream.EscapedPath(), "/") + x.route.Path
 	rest, ok := strings.CutPrefix(path, base)
-	if !ok {
+	if !ok || rest != "" && strings.IndexByte("/?#", rest[0]) < 0 {
 		return location
 	}
-	rest = strings.TrimSuffix(x.route.Prefix, "/") + rest
-	if u.Host == "" {
-		return rest
+	path = strings.TrimSuffix(x.route.Prefix, "/") + rest
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
 	}
-	return clientOrigin(x.inbound) + rest
+	if u.Host == "" && !strings.HasPrefix(path, "//") { // which would name a host
+		return path
+	}
+	return clientOrigin(x.inbound) + path
 }
 
 // owns reports whether u leads to the route's upstream: with its host, or as an
@@ -76,7 +79,8 @@ func (r *Route) owns(u *url.URL) bool {
 	if u.Host == "" {
 		return u.Scheme == "" && strings.HasPrefix(u.Path, "/")
 	}
-	return u.Scheme != "" && u.User == nil && strings.EqualFold(hostPort(u), hostPort(r.Upstream))
+	sameScheme := u.Scheme == "" || u.Scheme == r.Upstream.Scheme
+	return sameScheme && u.User == nil && strings.EqualFold(hostPort(u), hostPort(r.Upstream))
 }
 
 func hostPort(u *url.URL) string {

@@ -484,7 +484,9 @@ func TestTheTransportMayTakeAnotherConnection(t *testing.T) {
 	s := start(t, refuses(azure, badToken), func(c *setup) {
 		c.Upstream = retrier{NewTransport(c.Transport), t}
 	})
-	t.Cleanup(func() { s.reverse.Transport.(*injector).next.(retrier).RoundTripper.(*Transport).CloseIdleConnections() })
+	t.Cleanup(func() {
+		s.reverse.Transport.(*injector).next.(retrier).RoundTripper.(*Transport).CloseIdleConnections()
+	})
 	for _, body := range []io.Reader{strings.NewReader("a body"), io.MultiReader(strings.NewReader("a body"))} {
 		s.tokens.values = newTokens("token-1", "token-2").values
 		if res := s.do(s.request("POST", "/x", body)); res.StatusCode != 200 || res.body != "a body" {
@@ -571,7 +573,9 @@ func TestTheBudgetComesBackHoweverARequestEnds(t *testing.T) {
 				t.Errorf("status %d", res.StatusCode)
 			}
 		},
-		"no route": func(t *testing.T, s *sidecar) { s.raw("POST x://localhost HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}") },
+		"no route": func(t *testing.T, s *sidecar) {
+			s.raw("POST x://localhost HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}")
+		},
 		"the answer breaks off": func(t *testing.T, s *sidecar) {
 			if res, err := s.client.Do(s.request("POST", "/break-off", strings.NewReader("{}"))); err == nil {
 				t.Errorf("status %d", res.StatusCode)
