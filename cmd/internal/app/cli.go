@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 // command takes.
 type commands struct {
 	Serve       serveCommand       `cmd:"" default:"1" help:"Run the proxy. This is what happens without a command."`
+	Check       checkCommand       `cmd:"" help:"Examine each route step by step, and say what to do about what is wrong."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a running sidecar whether it is ready: exit code 0 or 1."`
 	Config      configCommand      `cmd:"" help:"Print the configuration in force, and where each value comes from."`
 	Version     versionCommand     `cmd:"" help:"Print the version."`
@@ -72,14 +74,25 @@ type settingFlags struct {
 	target   reflect.Value // *struct, a field for each of settings
 }
 
+// A textFlag needs a value.
+type textFlag string
+
+// Decode implements [kong.MapperValue].
+func (f *textFlag) Decode(ctx *kong.DecodeContext) error {
+	if !ctx.Scan.Peek().IsValue() {
+		return errors.New("needs a value")
+	}
+	return ctx.Scan.PopValueInto("value", (*string)(f))
+}
+
 // A switchFlag may stand without a value, which then is "true".
 type switchFlag string
 
 // Decode implements [kong.MapperValue].
-func (s *switchFlag) Decode(ctx *kong.DecodeContext) error {
-	*s = "true"
+func (f *switchFlag) Decode(ctx *kong.DecodeContext) error {
+	*f = "true"
 	if ctx.Scan.Peek().Type == kong.FlagValueToken { // --flag=value
-		return ctx.Scan.PopValueInto("value", (*string)(s))
+		return ctx.Scan.PopValueInto("value", (*string)(f))
 	}
 	return nil
 }
@@ -94,7 +107,7 @@ func newFlags(settings []config.Setting) settingFlags {
 		if s.Flag == "" {
 			continue
 		}
-		field := reflect.StructField{Name: "F" + strconv.Itoa(len(fields)), Type: reflect.TypeFor[*string](), Tag: flagTag(s)}
+		field := reflect.StructField{Name: "F" + strconv.Itoa(len(fields)), Type: reflect.TypeFor[*textFlag](), Tag: flagTag(s)}
 		if s.Switch {
 			field.Type = reflect.TypeFor[*switchFlag]()
 		}
