@@ -153,14 +153,14 @@ func ready(name, credential, source string) admin.Identity {
 	now := time.Now()
 	return admin.Identity{
 		Name: name, Scope: scope, Credential: credential, Source: source,
-		TenantID: "72f988bf-86f1-41af-91ab-2d7cd011db47", ClientID: "0a4c7d1e-5b93-4d5f-8f1c-6e2b9a70d3c8",
+		TenantID: "8c5e0f7b-3d21-4a96-b1f4-07a9d2c6e853", ClientID: "0a4c7d1e-5b93-4d5f-8f1c-6e2b9a70d3c8",
 		ObjectID: "5e1c9f2a-0d47-4c38-b6a4-91f3e8d7025b", Audience: "https://cognitiveservices.azure.com",
 		Ready: true, IssuedAt: now.Add(-31 * time.Minute), ExpiresAt: now.Add(54*time.Minute + 12*time.Second),
 		RenewAt: now.Add(11*time.Minute + 40*time.Second), Renewals: 58,
 	}
 }
 
-const federate = "az identity list --query \"[?clientId=='0a4c7d1e-5b93-4d5f-8f1c-6e2b9a70d3c8'].[name,resourceGroup]\" --output tsv\n" +
+const federate = "az identity list --query \"[?clientId=='c3f0a1d4-27be-4e9a-9d60-58f1b7e2043c'].[name,resourceGroup]\" --output tsv\n" +
 	"az identity federated-credential create --name entra-sidecar --identity-name IDENTITY --resource-group GROUP --issuer ISSUER --subject SUBJECT --audiences api://AzureADTokenExchange\n" +
 	"# SUBJECT is system:serviceaccount:NAMESPACE:SERVICEACCOUNT, letter for letter; it takes effect after 1 to 5 minutes"
 
@@ -168,6 +168,7 @@ const federate = "az identity list --query \"[?clientId=='0a4c7d1e-5b93-4d5f-8f1
 func serving(name string) admin.Identity {
 	i := ready(name, "workload-identity", "WorkloadIdentityCredential")
 	now := time.Now()
+	i.ClientID, i.ObjectID = "c3f0a1d4-27be-4e9a-9d60-58f1b7e2043c", "b81d6e07-4f52-4a3c-8e95-2c70d9f1a6e4"
 	i.IssuedAt, i.ExpiresAt = now.Add(-49*time.Minute), now.Add(18*time.Minute+5*time.Second)
 	i.FailingSince, i.RenewAt = now.Add(-16*time.Minute), now.Add(21*time.Second)
 	i.Failures = 41
@@ -198,7 +199,7 @@ func missingRole(route string, ago time.Duration, count int) admin.Failure {
 	return admin.Failure{
 		Route: route, Cause: "missing-role", First: time.Now().Add(-ago - 4*time.Minute), Last: time.Now().Add(-ago), Count: count,
 		Sentence: "The identity lacks the role that this operation needs; assign it on the resource and wait up to 30 minutes.",
-		Remedy: "ID=$(az cognitiveservices account show --name contoso-eastus --resource-group GROUP --query id --output tsv)\n" +
+		Remedy: "ID=$(az cognitiveservices account show --name contoso-realtime --resource-group GROUP --query id --output tsv)\n" +
 			"az role assignment create --assignee-object-id 5e1c9f2a-0d47-4c38-b6a4-91f3e8d7025b --assignee-principal-type ServicePrincipal --role \"Cognitive Services OpenAI User\" --scope \"$ID\"\n" +
 			"# It takes effect within 5 to 30 minutes, without a restart. Owner and Contributor do not include it.",
 	}
@@ -232,7 +233,7 @@ func several(t *testing.T) *sidecar {
 			route("/spare", "contoso-spare.openai.azure.com", "default"),
 		},
 		Identities: []admin.Identity{ready("default", "default", "ManagedIdentityCredential"), serving("team-a")},
-		Failures:   []admin.Failure{missingRole("/realtime", 3*time.Second, 214), wrongPath("/eastus", 3*time.Hour)},
+		Failures:   []admin.Failure{missingRole("/realtime", 3*time.Second, 181), wrongPath("/eastus", 3*time.Hour)},
 	})
 	c.answer("/eastus", 200, 310442)
 	c.past(map[string]func(int) map[int]float64{
