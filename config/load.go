@@ -35,8 +35,7 @@ func Load(s Sources) (*Config, error) {
 func AdminListen(s Sources) (string, error) {
 	l := newLoader(s)
 	l.merge()
-	_, text := parseAddress(l.config.Admin.Listen)
-	l.check("admin.listen", text)
+	l.check("admin.listen", (&address{text: l.config.Admin.Listen}).parse())
 	others := func(p *Problem) bool { return p.Setting != "admin.listen" && p.Setting != "config" }
 	if problems := slices.DeleteFunc(l.problems, others); len(problems) > 0 {
 		return "", problems

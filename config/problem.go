@@ -42,7 +42,7 @@ func (p Problems) Error() string {
 
 // harmless values can be shown. Anything longer or richer may be a secret that
 // strayed into the wrong setting, by a slip of the indentation for example.
-var harmless = regexp.MustCompile(`^[A-Za-z0-9_./:@\[\]-]{1,64}$`)
+var harmless = regexp.MustCompile(`^[A-Za-z0-9_./:\[\]-]{1,64}$`)
 
 // show quotes a value for the beginning of a problem's text.
 func show(text string) string {

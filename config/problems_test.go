@@ -81,7 +81,7 @@ func TestProblems(t *testing.T) {
 		{"a scope without a scheme", flags("scope", "cognitiveservices.azure.com/.default"), "scope (--scope): must be an https:// or api:// URL", ""},
 		{"a scope in the file", in("scope: https://x"), "routes[0].scope (sidecar.yaml:3:10): must end in /.default", ""},
 
-		{"a header with the token", in("headers: {authorization: Bearer x}"), "routes[0].headers.authorization (sidecar.yaml:3:28): cannot be set, since the sidecar sets it", "remove it"},
+		{"a header with the token", in("headers: {authorization: Bearer x}"), "routes[0].headers.authorization (sidecar.yaml:3:28): cannot be set, since the sidecar or the connection sets it", "remove it"},
 		{"a header with the host", in("headers: {HOST: x}"), "routes[0].headers.HOST (sidecar.yaml:3:19): cannot be set", ""},
 		{"a header of the connection", in("headers: {Transfer-Encoding: chunked}"), "routes[0].headers.Transfer-Encoding (sidecar.yaml:3:32): cannot be set", ""},
 		{"a key for the resource itself", in("headers: {api-key: " + canary + "}"), "routes[0].headers.api-key (sidecar.yaml:3:22): is for an API Management front", "remove it"},

@@ -160,20 +160,10 @@ func scopeProblem(scope string) string {
 	return ""
 }
 
-// refusedHeaders would break the message, or undo what the sidecar is for.
-var refusedHeaders = map[string]string{
-	"Authorization":       "the sidecar sets it",
-	"Host":                "it is the upstream's",
-	"Content-Length":      "it is the request's",
-	"Connection":          "it belongs to the connection",
-	"Keep-Alive":          "it belongs to the connection",
-	"Proxy-Authenticate":  "it belongs to the connection",
-	"Proxy-Authorization": "it belongs to the connection",
-	"Proxy-Connection":    "it belongs to the connection",
-	"Te":                  "it belongs to the connection",
-	"Trailer":             "it belongs to the connection",
-	"Transfer-Encoding":   "it belongs to the connection",
-	"Upgrade":             "it belongs to the connection",
+// refusedHeaders are the token's, the message's and the connection's own.
+var refusedHeaders = []string{
+	"Authorization", "Host", "Content-Length", "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
 // keyHeaders are taken before the token by a resource, and needed by API
@@ -190,11 +180,11 @@ func (l *loader) validateHeaders(setting string, r *Route) {
 		_, twice := headers[key]
 		headers[key] = value
 		l.origins[setting+"."+key] = l.origins[at]
-		switch why := refusedHeaders[key]; {
-		case why != "":
-			l.problem(at, "cannot be set, since %s: remove it", why)
+		switch {
+		case slices.Contains(refusedHeaders, key):
+			l.problem(at, "cannot be set, since the sidecar or the connection sets it: remove it")
 		case twice:
-			l.problem(at, "is set twice: names of headers differ by more than case")
+			l.problem(at, "is set twice, since case makes no difference: remove one")
 		case slices.Contains(keyHeaders, key) && r.Upstream != nil && isResource(r.Upstream.Hostname()):
 			l.problem(at, "is for an API Management front: remove it, since the resource itself would check this key and not the token")
 		case strings.ContainsFunc(value.Reveal(), func(c rune) bool { return c < ' ' || c > '~' }):

@@ -142,34 +142,29 @@ func (l *loader) checkKey(setting, line, key string) {
 // everybody who finds it.
 func (l *loader) validateListeners() {
 	c := l.config
-	keys := c.Inbound.KeysFile != "" || c.Inbound.Key != ""
-	listeners := []struct{ setting, text string }{{"listen", c.Listen}, {"tls.listen", c.TLS.Listen}, {"admin.listen", c.Admin.Listen}}
-	taken := make(map[string]address)
-	for _, this := range listeners {
-		if this.text == "" {
+	var taken []address
+	for _, a := range []address{{setting: "listen", text: c.Listen}, {setting: "tls.listen", text: c.TLS.Listen}, {setting: "admin.listen", text: c.Admin.Listen}} {
+		if a.text == "" {
 			continue
 		}
-		a, problem := parseAddress(this.text)
-		if problem != "" {
-			l.problem(this.setting, "%s", problem)
+		if problem := a.parse(); problem != "" {
+			l.problem(a.setting, "%s", problem)
 			continue
 		}
-		if this.setting != "admin.listen" && !isLoopback(a.host) {
-			l.validateOpen(this.setting, keys)
+		if a.setting != "admin.listen" && !isLoopback(a.host) {
+			l.validateOpen(a.setting)
 		}
-		for other, b := range taken {
-			if a.clashes(b) {
-				l.problem(this.setting, "has the port of %s: choose another", other)
-			}
+		if i := slices.IndexFunc(taken, a.clashes); i >= 0 {
+			l.problem(a.setting, "has the port of %s: choose another", taken[i].setting)
 		}
-		taken[this.setting] = a
+		taken = append(taken, a)
 	}
 }
 
-func (l *loader) validateOpen(setting string, keys bool) {
-	switch anonymous := l.config.Inbound.InsecureAllowAnonymous; {
-	case keys:
-	case anonymous:
+func (l *loader) validateOpen(setting string) {
+	switch in := l.config.Inbound; {
+	case in.KeysFile != "" || in.Key != "":
+	case in.InsecureAllowAnonymous:
 		l.warn(setting, "anybody who reaches this address uses the sidecar's identity")
 	default:
 		l.problem(setting, "others can reach this address and would use your identity: listen on 127.0.0.1, "+
@@ -179,34 +174,35 @@ func (l *loader) validateOpen(setting string, keys bool) {
 
 // An address is where to listen.
 type address struct {
+	setting, text string
+
 	host string // empty for all interfaces
 	port uint16 // 0 for any that is free
 }
 
-func parseAddress(text string) (a address, problem string) {
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		return a, show(text) + " is not an address: write host and port, such as 127.0.0.1:4001 or [::1]:4001"
+var hostname = regexp.MustCompile(`^[A-Za-z0-9.:%_-]*$`)
+
+// parse sets host and port, or returns what is wrong.
+func (a *address) parse() (problem string) {
+	host, port, err := net.SplitHostPort(a.text)
+	if err != nil || !hostname.MatchString(host) {
+		return show(a.text) + " is not an address: write host and port, such as 127.0.0.1:4001 or [::1]:4001"
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return a, show(text) + " has no number from 0 to 65535 as its port: write one, such as 127.0.0.1:4001"
+		return show(a.text) + " has no number from 0 to 65535 as its port: write one, such as 127.0.0.1:4001"
 	}
-	if !hostname.MatchString(host) {
-		return a, show(text) + " has no valid host: write an IP address or a name, such as 127.0.0.1:4001"
-	}
-	return address{host, uint16(n)}, ""
+	a.host, a.port = host, uint16(n)
+	return ""
 }
 
-var hostname = regexp.MustCompile(`^[A-Za-z0-9.:%_-]*$`)
-
 // clashes reports whether only one of two addresses can be listened on.
-func (a address) clashes(b address) bool {
+func (a *address) clashes(b address) bool {
 	same := strings.EqualFold(a.host, b.host) || isLoopback(a.host) && isLoopback(b.host)
 	return a.port == b.port && a.port != 0 && (same || a.all() || b.all())
 }
 
-func (a address) all() bool {
+func (a *address) all() bool {
 	ip, err := netip.ParseAddr(a.host)
 	return a.host == "" || err == nil && ip.IsUnspecified()
 }

@@ -40,7 +40,8 @@ func ready(ctx context.Context, s config.Sources) error {
 	if err != nil {
 		return err
 	}
-	response, err := new(http.Transport).RoundTrip(request) // no proxy, no redirects
+	transport := &http.Transport{DisableKeepAlives: true} // and neither proxies nor redirects
+	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("nobody answers at admin.listen: %w", err)
 	}
