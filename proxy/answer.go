@@ -136,7 +136,8 @@ func refusalOf(x *exchange, res *http.Response) *refusal {
 		return x.refusal
 	}
 	head, whole := peek(res)
-	r := &refusal{body: decode(head, res.Header.Get("Content-Encoding")), whole: whole}
+	body, decoded := decode(head, res.Header.Get("Content-Encoding"))
+	r := &refusal{body: body, whole: whole && decoded}
 	x.refusal = r
 	d, ok := diagnose.Diagnose(diagnose.Input{
 		Status: res.StatusCode,
@@ -180,21 +181,21 @@ type errorReader struct{ err error }
 
 func (r errorReader) Read([]byte) (int, error) { return 0, r.err }
 
-// decode undoes the encodings that the standard library can undo. The rest
-// stays unread, and so undiagnosed.
-func decode(body []byte, encoding string) []byte {
+// decode undoes the encodings that the standard library can undo, and reports
+// whether that is all of it. The rest stays unread, and so undiagnosed.
+func decode(body []byte, encoding string) (decoded []byte, whole bool) {
 	switch strings.ToLower(encoding) {
 	case "", "identity":
-		return body
+		return body, true
 	case "gzip", "x-gzip":
 		r, err := gzip.NewReader(bytes.NewReader(body))
 		if err != nil {
-			return nil
+			return nil, false
 		}
-		decoded, _ := io.ReadAll(io.LimitReader(r, errorBodyLimit)) // cut short, it may still tell
-		return decoded
+		decoded, err = io.ReadAll(io.LimitReader(r, errorBodyLimit)) // cut short, it may still tell
+		return decoded, err == nil && len(decoded) < errorBodyLimit
 	}
-	return nil
+	return nil, false
 }
 
 // annotate appends the diagnosis to the message. It gives up where it has not
