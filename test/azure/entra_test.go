@@ -63,7 +63,11 @@ func TestRealCredentialsGetTokensThatOpenTheResource(t *testing.T) {
 	e := start(t, Options{Principals: []Principal{p}})
 	options := throughTLS(t, e)
 	tokenFile := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(tokenFile, []byte(serviceAccountToken(t, goodAssertion())), 0o600); err != nil {
+	federated, err := e.FederatedToken(p, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(tokenFile, []byte(federated), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, make := range map[string]func() (azcore.TokenCredential, error){

@@ -21,8 +21,8 @@ type Seconds float64
 func (s Seconds) Duration() time.Duration { return time.Duration(float64(s) * float64(time.Second)) }
 
 // Faults is everything about the emulator that can be changed while it runs.
-// The zero value is a healthy Azure. Rules and pace take effect with the next
-// request, connection settings with the next connection.
+// The zero value is a healthy Azure. A change takes effect with the next
+// request, or when a connection next falls idle.
 type Faults struct {
 	// Resource is the state of the Azure OpenAI resource.
 	Resource Resource `json:"resource,omitzero"`
@@ -105,6 +105,8 @@ type Rule struct {
 	Path   string `json:"path,omitzero"`
 	// Skip lets so many matching requests pass first.
 	Skip int `json:"skip,omitzero"`
+	// Every lets the rule strike only every so many-th request of those left.
+	Every int `json:"every,omitzero"`
 	// Times ends the rule after so many requests. Default: it stays.
 	Times int `json:"times,omitzero"`
 
@@ -288,7 +290,7 @@ func (s *switches) match(r *http.Request, side func(*Faults) []Rule) Rule {
 	if i < 0 {
 		return Rule{}
 	}
-	if rules[i].Skip == 0 && rules[i].Times == 0 {
+	if rules[i].Skip == 0 && rules[i].Times == 0 && rules[i].Every == 0 {
 		return rules[i]
 	}
 	return s.count(r, side)
@@ -312,6 +314,7 @@ func (s *switches) count(r *http.Request, side func(*Faults) []Rule) Rule {
 			return Rule{}
 		}
 		found := *rule
+		rule.Skip = max(0, rule.Every-1)
 		if rule.Times == 1 {
 			rule.Times = spent
 		} else if rule.Times > 1 {

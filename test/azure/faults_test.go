@@ -166,6 +166,19 @@ func TestEveryRowOfAADSTSIsToldInEntrasShape(t *testing.T) {
 	}
 }
 
+func TestTheWaitOfAThrottledAnswer(t *testing.T) {
+	t.Parallel()
+	e := start(t, Options{})
+	c := client(t, e)
+	for seconds, want := range map[Seconds]string{0: "1", 4: "4", 0.5: "1", -1: ""} {
+		e.Set(func(f *Faults) { f.Azure = []Rule{{Fault: "rate-limited-requests", RetryAfter: seconds}} })
+		a := do(t, c, request(t, "POST", e.URL+chatPath, token(t, e, cognitive), hello))
+		if got := a.Header.Get("Retry-After"); a.StatusCode != 429 || got != want {
+			t.Errorf("%v: %d, %q", seconds, a.StatusCode, got)
+		}
+	}
+}
+
 func TestAChallengeAsksForAYoungerToken(t *testing.T) {
 	t.Parallel()
 	e := start(t, Options{Faults: Faults{Azure: []Rule{{Fault: "insufficient-claims", Times: 1}}}})
@@ -210,6 +223,8 @@ func TestRulesConcernTheRequestsThatTheyMatch(t *testing.T) {
 		"the next two":                      {[]Rule{{Fault: "timeout", Times: 2}}, []int{408, 408, 200, 200}},
 		"the third":                         {[]Rule{{Fault: "timeout", Skip: 2, Times: 1}}, []int{200, 200, 408, 200}},
 		"all but the first":                 {[]Rule{{Fault: "timeout", Skip: 1}}, []int{200, 408, 408, 408}},
+		"every second":                      {[]Rule{{Fault: "timeout", Every: 2}}, []int{408, 200, 408, 200}},
+		"every second after the first":      {[]Rule{{Fault: "timeout", Skip: 1, Every: 2, Times: 1}}, []int{200, 408, 200, 200}},
 		"those of a path":                   {[]Rule{{Fault: "timeout", Path: "/chat/"}}, []int{200, 200, 408, 200}},
 		"those of a method":                 {[]Rule{{Fault: "timeout", Method: "GET"}}, []int{408, 408, 200, 408}},
 		"the first rule that matches":       {[]Rule{{Fault: "timeout", Path: "/chat/"}, {Fault: "content-filter"}}, []int{400, 400, 408, 400}},

@@ -111,13 +111,17 @@ func (s *signer) issue(p Principal, audience string, life time.Duration) (string
 		Audience: audience, TenantID: p.TenantID, ObjectID: p.ObjectID, AppID: p.ClientID, UPN: p.UPN,
 		ID: uniqueID(serial), Serial: serial, IssuedAt: now, ExpiresAt: now.Add(life),
 	}
+	token, err := s.sign(wireClaims(claims))
+	return token, claims, err
+}
+
+func (s *signer) sign(claims jwt.Claims) (string, error) {
 	s.mu.RLock()
 	key := s.keys[len(s.keys)-1]
 	s.mu.RUnlock()
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, wireClaims(claims))
+	token := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
 	token.Header["kid"], token.Header["x5t"] = key.id, key.id
-	signed, err := token.SignedString(key.private)
-	return signed, claims, err
+	return token.SignedString(key.private)
 }
 
 func wireClaims(c TokenClaims) entraClaims {

@@ -66,7 +66,7 @@ var namedFaults = map[string]namedFault{
 	"subdomain-unknown":             {azure: canned(http.StatusNotFound, bodyUnknownSubdomain), anonymous: true},
 	"content-filter":                {azure: canned(http.StatusBadRequest, bodyContentFilter)},
 	"rate-limited-tokens": {azure: func(in faultInput) *Answer {
-		body := fmt.Sprintf(bodyTokenRate, in.version, max(1, in.retryAfter()))
+		body := fmt.Sprintf(bodyTokenRate, orElse(in.version, "v1"), max(1, in.retryAfter()))
 		return throttle("DeploymentRatelimit-Token", body, in.retryAfter())
 	}},
 	"rate-limited-requests": {azure: func(in faultInput) *Answer {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 )
 
 // Principal is an identity that the emulator's Entra knows.
@@ -42,6 +44,18 @@ func (e *Emulator) principal(clientID string) (Principal, bool) {
 		}
 	}
 	return Principal{}, false
+}
+
+// FederatedToken makes an assertion that proves to be p, such as kubelet writes
+// to AZURE_FEDERATED_TOKEN_FILE. A negative life makes an expired one.
+func (e *Emulator) FederatedToken(p Principal, life time.Duration) (string, error) {
+	return e.signer.sign(jwt.RegisteredClaims{
+		Issuer:    orElse(p.Issuer, "https://oidc.emulated.example/"),
+		Subject:   orElse(p.Subject, "system:serviceaccount:default:litellm"),
+		Audience:  jwt.ClaimStrings{federatedAudience},
+		IssuedAt:  jwt.NewNumericDate(time.Now()),
+		ExpiresAt: jwt.NewNumericDate(time.Now().Add(life)),
+	})
 }
 
 // grant is an issued token with what the answer around it says.

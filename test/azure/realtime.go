@@ -20,8 +20,19 @@ const maxFrame = 64 << 20
 type session struct {
 	x      *exchange
 	ws     *websocket.Conn
+	names  realtimeNames
 	prompt string // of the latest user item
 	sent   int    // events
+}
+
+// realtimeNames are the words in which the preview and the GA protocol differ.
+type realtimeNames struct{ itemCreated, textDelta, textDone, text string }
+
+func namesOf(version versioning) realtimeNames {
+	if version == v1 {
+		return realtimeNames{"conversation.item.added", "response.output_text.delta", "response.output_text.done", "output_text"}
+	}
+	return realtimeNames{"conversation.item.created", "response.text.delta", "response.text.done", "text"}
 }
 
 // realtime serves both the preview path, whose deployment is in the query, and
@@ -41,7 +52,7 @@ func realtime(x *exchange) {
 	}
 	defer ws.CloseNow()
 	ws.SetReadLimit(maxFrame)
-	s := &session{x: x, ws: ws}
+	s := &session{x: x, ws: ws, names: namesOf(x.op.version)}
 	s.run()
 }
 
@@ -104,7 +115,7 @@ func (s *session) obey(data []byte) bool {
 		return s.send("session.updated", object{"session": orEmpty(e.Session)})
 	case "conversation.item.create":
 		s.prompt = string(e.Item.Content)
-		return s.send("conversation.item.created", object{"item": object{
+		return s.send(s.names.itemCreated, object{"item": object{
 			"id": newID("item_"), "object": "realtime.item", "type": "message", "role": e.Item.Role, "status": "completed",
 			"content": []object{{"type": "input_text", "text": s.prompt}},
 		}})
@@ -129,13 +140,13 @@ func (s *session) respond() bool {
 	s.send("response.created", object{"response": response})
 	for _, piece := range s.x.pace.pieces(text) {
 		s.x.sleep(s.x.pace.ChunkDelay)
-		s.send("response.text.delta", with(where, object{"delta": piece}))
+		s.send(s.names.textDelta, with(where, object{"delta": piece}))
 	}
-	s.send("response.text.done", with(where, object{"text": text}))
+	s.send(s.names.textDone, with(where, object{"text": text}))
 	return s.send("response.done", object{"response": with(response, object{
 		"status": "completed", "output": []object{{
 			"id": item, "object": "realtime.item", "type": "message", "role": "assistant", "status": "completed",
-			"content": []object{{"type": "text", "text": text}},
+			"content": []object{{"type": s.names.text, "text": text}},
 		}},
 	})})
 }

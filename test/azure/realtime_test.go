@@ -63,9 +63,9 @@ func hear(t *testing.T, ws *websocket.Conn) object {
 
 func TestARealtimeSession(t *testing.T) {
 	t.Parallel()
-	for name, tc := range map[string]struct{ path, reply string }{
-		"preview": {previewRealtime, "gpt-4o-realtime-preview heard: hi"},
-		"GA":      {"/openai/v1/realtime?model=gpt-realtime", "gpt-realtime heard: hi"},
+	for name, tc := range map[string]struct{ path, reply, created, delta string }{
+		"preview": {previewRealtime, "gpt-4o-realtime-preview heard: hi", "conversation.item.created", "response.text.delta"},
+		"GA":      {"/openai/v1/realtime?model=gpt-realtime", "gpt-realtime heard: hi", "conversation.item.added", "response.output_text.delta"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -82,14 +82,14 @@ func TestARealtimeSession(t *testing.T) {
 				t.Errorf("updated %v", got)
 			}
 			say(t, ws, `{"type":"conversation.item.create","item":{"type":"message","role":"user","content":[{"type":"input_text","text":"hi"}]}}`)
-			if got := hear(t, ws); got["type"] != "conversation.item.created" {
+			if got := hear(t, ws); got["type"] != tc.created {
 				t.Errorf("item %v", got)
 			}
 			say(t, ws, `{"type":"response.create"}`)
 			text := ""
 			for {
 				got := hear(t, ws)
-				if delta, ok := got["delta"].(string); ok {
+				if delta, ok := got["delta"].(string); ok && got["type"] == tc.delta {
 					text += delta
 				}
 				if got["type"] == "response.done" {

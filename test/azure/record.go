@@ -30,7 +30,7 @@ type Request struct {
 	BodySize      int64  `json:"body_size"`      // bytes read so far
 	BodySHA256    string `json:"body_sha256"`    // of these, in hex
 	BodyComplete  bool   `json:"body_complete"`  // its end was seen
-	Body          []byte `json:"body,omitzero"`  // the first 64 KiB; only of the latest 1,000 requests
+	Body          []byte `json:"body,omitzero"`  // the first 64 KiB, of the latest 1,000 requests; base64 in JSON
 
 	Token  *TokenClaims `json:"token,omitzero"`  // of a bearer that this emulator issued
 	Status int          `json:"status,omitzero"` // 0 while unanswered
