@@ -41,15 +41,16 @@ var (
 	errUnreadable        = apiError{status: http.StatusBadRequest, code: "request_unreadable", message: "The request's body ended before its announced length or is not well formed."}
 )
 
-// writeError answers with e. LiteLLM and the OpenAI clients read this shape.
-func writeError(w http.ResponseWriter, e apiError) {
+// answer gives e as x's answer. LiteLLM and the OpenAI clients read this shape.
+func (x *exchange) answer(e apiError) {
+	x.ownCode = e.code
 	body, err := json.Marshal(map[string]any{"error": map[string]string{
 		"code": e.code, "message": e.message, "type": "entra_sidecar_error",
 	}})
 	if err != nil { // strings always marshal
 		panic(err)
 	}
-	h := w.Header()
+	h := x.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("X-Entra-Sidecar-Error", e.code)
@@ -59,12 +60,12 @@ func writeError(w http.ResponseWriter, e apiError) {
 	if e.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(e.retryAfter.Seconds()))))
 	}
-	w.WriteHeader(e.status)
-	_, _ = w.Write(body) // the client may be gone, and then there is nobody to tell
+	x.WriteHeader(e.status)
+	_, _ = x.Write(body) // the client may be gone, and then there is nobody to tell
 }
 
 // fail answers a request that never got Azure's answer.
-func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h *Handler) fail(_ http.ResponseWriter, r *http.Request, err error) {
 	x := exchangeOf(r)
 	x.failure = err
 	if r.Context().Err() != nil {
@@ -77,7 +78,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		e.cause, x.cause = d.Cause, d.Cause
 		h.causes.report(x.route, *d)
 	}
-	writeError(w, e)
+	x.answer(e)
 }
 
 // classify tells an error's answer and, where it is known, its cause.

@@ -12,7 +12,8 @@ import (
 // Guard decides whether a client may use the identity at all. It looks at
 // nothing that would exempt a request from a check.
 type Guard struct {
-	Next http.Handler
+	// Handler gets the requests that pass, and counts and logs those that do not.
+	Handler *Handler
 	// Loopback says that the listener is bound to a loopback address. Then the
 	// Host must name one as well: a web page whose name was rebound to
 	// 127.0.0.1 carries its own name there.
@@ -28,13 +29,13 @@ func (g *Guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// Only browsers send Origin. No page may spend the identity of the machine
 	// on which it is looked at.
 	case len(r.Header["Origin"]) > 0:
-		writeError(w, errOriginRefused)
+		g.Handler.refuse(w, r, errOriginRefused)
 	case g.Loopback && !isLoopbackHost(r.Host):
-		writeError(w, errHostRefused)
+		g.Handler.refuse(w, r, errHostRefused)
 	case len(g.Keys) > 0 && !g.knows(r.Header):
-		writeError(w, errInvalidInboundKey)
+		g.Handler.refuse(w, r, errInvalidInboundKey)
 	default:
-		g.Next.ServeHTTP(w, r)
+		g.Handler.ServeHTTP(w, r)
 	}
 }
 

@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -114,13 +114,17 @@ func TestGuardRefusesAWebSocketFromAPage(t *testing.T) {
 	}
 }
 
-func TestGuardWithoutKeysOpensToAll(t *testing.T) {
-	for _, shown := range []string{"", "anything"} {
-		g := Guard{Next: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
-		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
-		r.Header.Set("Api-Key", shown)
-		if g.ServeHTTP(w, r); w.Code != http.StatusOK {
-			t.Errorf("%q: %d", shown, w.Code)
-		}
+func TestWhatTheGuardRefusesIsCountedAndLogged(t *testing.T) {
+	azure := &recorder{}
+	s := start(t, azure.ServeHTTP, func(c *setup) { c.Guard = Guard{Keys: []string{"the-one-inbound-key"}} })
+	res := s.raw("GET /x HTTP/1.1\nHost: localhost\napi-key: canary-of-a-wrong-key\n\n")
+	if res.StatusCode != http.StatusUnauthorized {
+		t.Errorf("status %d", res.StatusCode)
+	}
+	if entry := s.accessLog(); entry["code"] != "invalid_inbound_key" || strings.Contains(fmt.Sprint(entry), "canary") {
+		t.Errorf("logged %v", entry)
+	}
+	if got := s.metric("entra_sidecar_requests_total", "code", "401", "method", "GET"); got != 1 {
+		t.Errorf("counted %v times", got)
 	}
 }

@@ -141,7 +141,7 @@ func (s *sidecar) run(c *setup) {
 		s.t.Fatal(err)
 	}
 	s.Handler = h
-	c.Guard.Next = h
+	c.Guard.Handler = h
 	s.front = httptest.NewUnstartedServer(&c.Guard)
 	s.front.Config.ErrorLog = quietLog(zap.NewNop())
 	if c.FrontTLS {

@@ -106,21 +106,34 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP forwards one request.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// begin makes the exchange of a request. Its end is finish.
+func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{inbound: r, started: time.Now(), response: response{ResponseWriter: w, tunnels: &h.tunnels}}
-	defer h.finish(x)
 	if h.tracer != nil {
 		h.startSpan(x)
 	}
+	return x
+}
 
+// refuse answers a request that does not get as far as a route.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, e apiError) {
+	x := h.begin(w, r)
+	defer h.finish(x)
+	x.answer(e)
+	x.complete = true
+}
+
+// ServeHTTP forwards one request.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw := rawPath(r)
-	x.route = h.routes.match(raw)
-	if x.route == nil || r.Method == http.MethodConnect {
-		writeError(&x.response, errNoRoute)
-		x.complete = true
+	route := h.routes.match(raw)
+	if route == nil || r.Method == http.MethodConnect {
+		h.refuse(w, r, errNoRoute)
 		return
 	}
+	x := h.begin(w, r)
+	defer h.finish(x)
+	x.route = route
 	x.target = x.route.target(raw)
 	h.metrics.begin(x.route)
 	defer h.metrics.end(x.route)
@@ -164,7 +177,8 @@ type exchange struct {
 	span      trace.Span // nil unless traced
 	refusal   *refusal   // what Azure said, if it was an error
 	cause     string     // of a failure, where it is known
-	failure   error      // why the sidecar itself could not answer
+	ownCode   string     // of an answer of the sidecar's own
+	failure   error      // behind it, where there is more to say
 	requestID string     // Azure's, for its support
 	replayed  bool
 	tunnelled bool
@@ -200,7 +214,7 @@ func (h *Handler) finish(x *exchange) {
 	}
 
 	level := zapcore.InfoLevel
-	if x.broken || x.failure != nil && status != statusClientGone {
+	if x.broken || x.ownCode != "" && status != statusClientGone {
 		level = zapcore.WarnLevel
 	}
 	if entry := h.logger.Check(level, "request"); entry != nil {
@@ -232,6 +246,7 @@ func (x *exchange) fields(status int) []zap.Field {
 	}
 	add(!x.first.IsZero(), zap.Duration("first_byte", x.first.Sub(x.started)))
 	add(x.requestID != "", zap.String("azure_request_id", x.requestID))
+	add(x.ownCode != "", zap.String("code", x.ownCode))
 	add(x.cause != "", zap.String("cause", x.cause))
 	add(x.replayed, zap.Bool("replayed", true))
 	add(x.broken, zap.Bool("broken", true))

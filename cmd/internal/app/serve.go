@@ -58,7 +58,7 @@ func newServer(c *config.Config, logger *zap.Logger, tracer trace.Tracer) (*serv
 	s := &server{config: c, logger: logger, registry: prometheus.NewRegistry(), started: time.Now()}
 	var err error
 	if s.tokens, err = newTokens(c, logger); err != nil {
-		return nil, err
+		return nil, &exitError{exitUsage, err}
 	}
 	s.proxy, err = proxy.New(proxy.Options{
 		Routes: s.routes(),
@@ -155,7 +155,7 @@ func (s *server) listen() (l listeners, err error) {
 func (s *server) listenTLS() (boundListener, error) {
 	certificate, err := newCertificateSource(s.config.TLS, s.logger)
 	if err != nil {
-		return boundListener{}, err
+		return boundListener{}, &exitError{exitUsage, err}
 	}
 	l, err := listen("tls.listen", s.config.TLS.Listen)
 	if err != nil {
@@ -240,7 +240,7 @@ func (s *server) run(ctx context.Context, l listeners) error {
 }
 
 func (s *server) guard(loopback bool) http.Handler {
-	g := &proxy.Guard{Next: s.proxy, Loopback: loopback}
+	g := &proxy.Guard{Handler: s.proxy, Loopback: loopback}
 	for _, key := range s.config.Inbound.Keys {
 		g.Keys = append(g.Keys, key.Reveal())
 	}

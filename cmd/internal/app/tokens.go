@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"go.uber.org/zap"
@@ -33,7 +32,7 @@ func newTokens(c *config.Config, logger *zap.Logger) (*tokens, error) {
 		// and caches that shared one would wait for each other.
 		credential, err := tokencache.NewCredential(identity(c.Identities[r.Identity]), options)
 		if err != nil {
-			return nil, fmt.Errorf("identities.%s: %w", r.Identity, err)
+			return nil, err // it names the identity
 		}
 		cache := tokencache.New(credential, tokencache.Options{
 			Identity:          r.Identity,
