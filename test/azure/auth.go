@@ -75,20 +75,19 @@ func takesKeyAsBearer(path string) bool {
 	return false
 }
 
-// authenticate is the resource's verdict on the credentials: nil if they are
-// good. What they permit is asked later.
-func (r *Resource) authenticate(q *http.Request, c credentials) *Answer {
+// authenticate is the resource's verdict on the credentials: a refusal, or whose
+// token it was, which is nobody's in the case of a key.
+func (r *Resource) authenticate(q *http.Request, c credentials) (holder *TokenClaims, refusal *Answer) {
 	audiences := r.audiences(q.Host, q.URL.Path)
-	keyCounts := len(c.keys) > 0 && (r.KeyBesideToken != "token-wins" || c.bearer == "")
 	switch {
-	case keyCounts:
-		return r.checkKeys(c.keys)
+	case len(c.keys) > 0 && (c.bearer == "" || r.KeyBesideToken != "token-wins"):
+		return nil, r.checkKeys(c.keys)
 	case c.bearer != "":
-		return r.checkToken(q, c, audiences)
+		return c.token, r.checkToken(q, c, audiences)
 	case r.NoCredential == "subscription-key":
-		return refuse(http.StatusUnauthorized, bodyMissingSubscription)
+		return nil, refuse(http.StatusUnauthorized, bodyMissingSubscription)
 	}
-	return refuseAudience(audiences)
+	return nil, refuseAudience(audiences)
 }
 
 func (r *Resource) checkKeys(keys []string) *Answer {
@@ -129,16 +128,16 @@ func accepts(audiences []string, audience string) bool {
 	return false
 }
 
-// authorize asks whether the holder of token may do op. Keys may do everything.
-func (r *Resource) authorize(token *TokenClaims, op *operation) *Answer {
-	if token == nil || op.action == "" {
+// authorize asks whether holder may do op. Keys may do everything.
+func (r *Resource) authorize(holder *TokenClaims, op *operation) *Answer {
+	if holder == nil {
 		return nil
 	}
 	if r.RolesPending || (!r.permits(op.action) && r.PermissionDenied == "short") {
 		return refuse(http.StatusUnauthorized, bodyPermissionShort)
 	}
 	if !r.permits(op.action) {
-		return refusePermission(orElse(token.UPN, token.ObjectID), op)
+		return refusePermission(orElse(holder.UPN, holder.ObjectID), op)
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ func TestTheResourceJudgesCredentialsAsAzureDoes(t *testing.T) {
 		"the resource's own key while keys are off":     {header: map[string]string{"api-key": DefaultKey}, status: 403, body: keysOffRefusal},
 		"the own key beside a good token, keys off":     {bearer: good, header: map[string]string{"api-key": DefaultKey}, status: 403, body: keysOffRefusal},
 		"the resource's own key while keys are on":      {faults: Faults{Resource: Resource{KeyAuth: true}}, header: map[string]string{"api-key": DefaultKey}, status: 200},
+		"the own key makes up for a missing role":       {faults: Faults{Resource: Resource{KeyAuth: true, Roles: []string{"Owner"}}}, bearer: good, header: map[string]string{"api-key": DefaultKey}, status: 200},
 		"a wrong key while keys are on":                 {faults: Faults{Resource: Resource{KeyAuth: true}}, header: map[string]string{"api-key": "sidecar"}, status: 401, body: badKeyRefusal},
 		"the own key as bearer on v1, keys on":          {faults: Faults{Resource: Resource{KeyAuth: true}}, bearer: DefaultKey, path: "/openai/v1/models", status: 200},
 		"basic authentication is no credential":         {header: map[string]string{"Authorization": "Basic c2lkZWNhcg=="}, status: 401, body: audienceRefusal},

@@ -30,13 +30,13 @@ type exchange struct {
 
 	op     *operation
 	values []string // of the template's variables
-	body   []byte   // once read, for operations that take JSON
 	model  string   // the deployment that answers
 }
 
 // serveAzure is the handler of the Azure side.
 func (e *Emulator) serveAzure(w http.ResponseWriter, r *http.Request) {
-	rec := e.requests.append(func(id int) *record { return newRecord(r, id) })
+	rec := newRecord(r)
+	e.requests.append(func(id int) *record { rec.view.ID = id; return rec })
 	defer rec.watch(r.Context())()
 	faults := e.switches.get()
 	x := &exchange{
@@ -60,7 +60,9 @@ func (e *Emulator) serveAzure(w http.ResponseWriter, r *http.Request) {
 
 func (x *exchange) serve() {
 	x.op, x.values = x.emulator.routes.find(x.r.Method, rawPath(x.r))
-	if answer := x.admit(); answer != nil {
+	shown := x.emulator.signer.credentialsOf(x.r, &x.resource)
+	x.rec.update(func(v *Request) { v.Token = shown.token })
+	if answer := x.admit(shown); answer != nil {
 		x.give(answer)
 		return
 	}
@@ -69,7 +71,7 @@ func (x *exchange) serve() {
 
 // admit goes through the checks in the order of Azure; nil means that the
 // operation may run.
-func (x *exchange) admit() *Answer {
+func (x *exchange) admit(shown credentials) *Answer {
 	if answer := x.canned(true); answer != nil {
 		return answer
 	}
@@ -79,8 +81,8 @@ func (x *exchange) admit() *Answer {
 	if x.op == nil && x.resource.UnknownPath == "before-auth" {
 		return refuse(http.StatusNotFound, bodyNotFound)
 	}
-	token, answer := x.authenticate()
-	if answer != nil {
+	holder, answer := x.resource.authenticate(x.r, shown)
+	if answer != nil && !x.calledIn() {
 		return answer
 	}
 	if x.rule.Answer != nil {
@@ -89,7 +91,7 @@ func (x *exchange) admit() *Answer {
 	if x.op == nil {
 		return refuse(http.StatusNotFound, bodyNotFound)
 	}
-	if answer := x.resource.authorize(token, x.op); answer != nil {
+	if answer := x.resource.authorize(holder, x.op); answer != nil {
 		return answer
 	}
 	if answer := x.checkVersion(); answer != nil {
@@ -98,14 +100,9 @@ func (x *exchange) admit() *Answer {
 	return x.canned(false)
 }
 
-// authenticate checks the credentials and enters the token into the record.
-func (x *exchange) authenticate() (*TokenClaims, *Answer) {
-	if x.op != nil && x.op.ephemeral && x.emulator.ephemeral.valid(bearerOf(x.r)) {
-		return nil, nil
-	}
-	c := x.emulator.signer.credentialsOf(x.r, &x.resource)
-	x.rec.update(func(v *Request) { v.Token = c.token })
-	return c.token, x.resource.authenticate(x.r, c)
+// calledIn reports whether an ephemeral key opens this operation.
+func (x *exchange) calledIn() bool {
+	return x.op != nil && x.op.ephemeral && x.emulator.ephemeral.valid(bearerOf(x.r))
 }
 
 // canned is the rule's fixed answer, if it has one for this stage: before or
@@ -166,7 +163,6 @@ func (x *exchange) decode(v any) bool {
 	if err != nil {
 		panic(http.ErrAbortHandler) // the client is gone
 	}
-	x.body = body
 	if err := json.Unmarshal(body, v); err != nil {
 		x.fail(http.StatusBadRequest, "invalid_request_error", "We could not parse the JSON body of your request.")
 		return false

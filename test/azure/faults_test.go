@@ -16,38 +16,38 @@ import (
 )
 
 // azureOutcomes is what a request with a good token gets under each fault of
-// the Azure side. Bodies that vary are given by a part.
+// the Azure side. A body is given whole unless it ends in an ellipsis.
 var azureOutcomes = map[string]struct {
 	status int
-	part   string
+	body   string
 	header map[string]string
 }{
-	"wrong-audience":                {401, "audience is incorrect (https://ai.azure.com), or", nil},
+	"wrong-audience":                {401, `{ "statusCode": 401, "message": "Unauthorized. Access token is missing, invalid, audience is incorrect (https://ai.azure.com), or have expired." }`, nil},
 	"token-rejected":                {401, audienceRefusal, nil},
-	"missing-role":                  {401, "lacks the required data action", nil},
-	"role-not-effective":            {401, "Principal does not have access to API/Operation.", nil},
+	"missing-role":                  {401, "{\"error\":{\"code\":\"PermissionDenied\",\"message\":\"The principal `33333333-3333-4333-8333-333333333333` lacks the required data action `Microsoft.CognitiveServices/accounts/OpenAI/deployments/chat/completions/action` to perform `POST /openai/deployments/{deployment-id}/chat/completions` operation.\"}}", nil},
+	"role-not-effective":            {401, `{"error":{"code":"PermissionDenied","message": "Principal does not have access to API/Operation."}}`, nil},
 	"key-reached-azure":             {401, badKeyRefusal, nil},
 	"key-auth-disabled":             {403, keysOffRefusal, nil},
-	"apim-key-required":             {401, "missing subscription key", nil},
-	"wrong-tenant":                  {400, "does not match resource tenant", nil},
-	"custom-subdomain-required":     {400, "custom subdomain for token authentication", nil},
-	"firewall":                      {403, "Virtual Network/Firewall", nil},
-	"public-access-disabled":        {403, "Public access is disabled", nil},
-	"private-endpoint-not-approved": {403, "approved private endpoint", nil},
-	"vnet-wrong-host":               {403, "cogsvc-vnet", nil},
-	"deployment-not-found":          {404, `"code":"DeploymentNotFound"`, nil},
+	"apim-key-required":             {401, `{ "statusCode": 401, "message": "Access denied due to missing subscription key. Make sure to include subscription key when making requests to an API." }`, nil},
+	"wrong-tenant":                  {400, `{"error":{"code":"Tenant provided in token does not match resource token","message":"Token tenant 11111111-1111-4111-8111-111111111111 does not match resource tenant."}}`, nil},
+	"custom-subdomain-required":     {400, `{"error":{"code":"BadRequest","message":"Please provide a custom subdomain for token authentication, otherwise API key is required."}}`, nil},
+	"firewall":                      {403, `{"error":{"code":"403","message": "Access denied due to Virtual Network/Firewall rules."}}`, nil},
+	"public-access-disabled":        {403, `{"error":{"code":"403","message": "Public access is disabled. Please configure private endpoint."}}`, nil},
+	"private-endpoint-not-approved": {403, `{"error":{"code":"403","message": "Request is not from an approved private endpoint."}}`, nil},
+	"vnet-wrong-host":               {403, `{"code":"403","message":"A Virtual Network is configured for this resource. Please use the correct endpoint for making requests. Check https://aka.ms/cogsvc-vnet for more details."}`, nil},
+	"deployment-not-found":          {404, `{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again."}}`, nil},
 	"wrong-path":                    {404, notFound, nil},
-	"api-version-not-allowed":       {400, "api-version query parameter is not allowed when using /v1 path", nil},
-	"subdomain-unknown":             {404, "Subdomain does not map to a resource", nil},
-	"content-filter":                {400, `"code":"content_filter"`, nil},
-	"rate-limited-tokens":           {429, "Azure OpenAI API version 2024-10-21 have exceeded token rate limit", map[string]string{"Policy-Id": "DeploymentRatelimit-Token", "Retry-After": "1", "Retry-After-Ms": "1000"}},
-	"rate-limited-requests":         {429, "Rate limit is exceeded. Try again in 1 seconds.", map[string]string{"Policy-Id": "DeploymentRatelimit-Call"}},
-	"rate-limited-capacity":         {429, "The system is currently experiencing high demand", map[string]string{"Policy-Id": ""}},
+	"api-version-not-allowed":       {400, `{"error":{"code":"BadRequest","message":"api-version query parameter is not allowed when using /v1 path"}}`, nil},
+	"subdomain-unknown":             {404, `{"error":{"code":"ResourceNotFound","message":"Subdomain does not map to a resource."}}`, nil},
+	"content-filter":                {400, `{"error":{"message":"The response was filtered due to the prompt triggering Azure OpenAI's content management policy. …`, nil},
+	"rate-limited-tokens":           {429, `{"error":{"code":"429","message": "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after 1 seconds. …`, map[string]string{"Policy-Id": "DeploymentRatelimit-Token", "Retry-After": "1", "Retry-After-Ms": "1000"}},
+	"rate-limited-requests":         {429, `{"error":{"code":"429","message": "Rate limit is exceeded. Try again in 1 seconds."}}`, map[string]string{"Policy-Id": "DeploymentRatelimit-Call"}},
+	"rate-limited-capacity":         {429, `{"error":{"code":"429","message": "The system is currently experiencing high demand …`, map[string]string{"Policy-Id": ""}},
 	"insufficient-claims":           {401, audienceRefusal, nil},
 	"timeout":                       {408, `{"error":{"code":"Timeout","message":"The operation was timeout."}}`, nil},
-	"internal-error":                {500, `{ "statusCode": 500, "message": "Internal server error", "activityId": "`, nil},
-	"unavailable":                   {503, `"code":"ServiceUnavailable"`, nil},
-	"throttled":                     {429, "Rate limit is exceeded", nil},
+	"internal-error":                {500, `{ "statusCode": 500, "message": "Internal server error", "activityId": "…`, nil},
+	"unavailable":                   {503, `{"error":{"code":"ServiceUnavailable","message":"…`, nil},
+	"throttled":                     {429, `{"error":{"code":"429","message": "Rate limit is exceeded. Try again in 1 seconds."}}`, nil},
 	"empty":                         {200, "", map[string]string{"Content-Length": "0"}},
 	"malformed":                     {200, `{"id":"chatcmpl-`, nil},
 }
@@ -67,8 +67,12 @@ func TestEveryFaultOfAzureStrikes(t *testing.T) {
 			}
 			e.Set(func(f *Faults) { *f = Faults{Azure: []Rule{{Fault: name}}} })
 			a := do(t, c, request(t, "POST", e.URL+chatPath, token(t, e, cognitive), hello))
-			if a.StatusCode != want.status || !strings.Contains(a.body, want.part) {
-				t.Errorf("answer %d %s\nwant %d %s", a.StatusCode, a.body, want.status, want.part)
+			begin, varies := strings.CutSuffix(want.body, "…")
+			if a.StatusCode != want.status || a.body != want.body && !(varies && strings.HasPrefix(a.body, begin)) {
+				t.Errorf("answer %d %s\nwant %d %s", a.StatusCode, a.body, want.status, want.body)
+			}
+			if latest := e.Requests(); latest[len(latest)-1].Token == nil {
+				t.Error("the token is not recorded")
 			}
 			for name, value := range want.header {
 				if got := a.Header.Get(name); got != value {

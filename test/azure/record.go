@@ -60,15 +60,15 @@ type journal[T any] struct {
 	entries []T
 }
 
-// append adds the entry that make returns for its number.
-func (j *journal[T]) append(entry func(id int) T) T {
+// append adds what entry returns for its number, which counts from 1.
+func (j *journal[T]) append(entry func(id int) T) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.seen++
-	added := entry(j.seen)
 	limit := orElse(j.limit, defaultLimit)
+	added := entry(j.seen)
 	if limit < 0 {
-		return added
+		return
 	}
 	// Half as many again are let in before the oldest go, so that an append
 	// costs the same however full the journal is.
@@ -79,7 +79,6 @@ func (j *journal[T]) append(entry func(id int) T) T {
 	if old := len(j.entries) - 1 - fresh; old >= 0 && j.retire != nil {
 		j.retire(j.entries[old])
 	}
-	return added
 }
 
 // latest copies the kept entries, oldest first.
@@ -106,9 +105,9 @@ type record struct {
 }
 
 // newRecord begins the record of r.
-func newRecord(r *http.Request, id int) *record {
+func newRecord(r *http.Request) *record {
 	rec := &record{sum: sha256.New(), view: Request{
-		ID: id, Time: time.Now(), Protocol: r.Proto, Remote: r.RemoteAddr, Method: r.Method, Target: r.RequestURI,
+		Time: time.Now(), Protocol: r.Proto, Remote: r.RemoteAddr, Method: r.Method, Target: r.RequestURI,
 		Host: r.Host, Header: r.Header.Clone(), ContentLength: r.ContentLength,
 	}}
 	if r.TLS != nil {

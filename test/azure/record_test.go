@@ -126,7 +126,7 @@ func TestOldRecordsForgetTheirBodies(t *testing.T) {
 	if len(retired) != 2 || retired[1] != 2 {
 		t.Errorf("retired %v", retired)
 	}
-	rec := newRecord(&http.Request{Header: http.Header{}, URL: &url.URL{}, Body: http.NoBody}, 1)
+	rec := newRecord(&http.Request{Header: http.Header{}, URL: &url.URL{}, Body: http.NoBody})
 	rec.body.WriteString("secret")
 	rec.forget()
 	if got := rec.snapshot(); len(got.Body) != 0 {

@@ -9,7 +9,7 @@ import (
 type operation struct {
 	method   string
 	template string // of the path, as refusals quote it: /openai/deployments/{deployment-id}/…
-	action   string // data action below Microsoft.CognitiveServices/accounts/; "" needs none
+	action   string // data action below Microsoft.CognitiveServices/accounts/
 	version  versioning
 	handle   func(*exchange)
 	// ephemeral operations also take the bearer that client_secrets gives out.
