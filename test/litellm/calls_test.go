@@ -20,8 +20,9 @@ type call struct {
 	azure []string // method and path of each request that Azure receives
 	check func(t *testing.T, got json.RawMessage)
 
-	// refusal is LiteLLM's own error where LiteLLM cannot do the call.
-	refusal string
+	// refusal is LiteLLM's own error where LiteLLM cannot do the call, and
+	// around a path of its pass-through that does the same.
+	refusal, around string
 	// direct is the same call with the OpenAI client alone; zero: it has none.
 	direct direct
 }
@@ -51,7 +52,10 @@ func chatCalls() []call {
 			name: "chat, streamed", sample: "every-endpoint", function: "chat_stream", model: "azure-chat", azure: dated, check: says("heard: Say hello"),
 			direct: onDated("gpt-4o"),
 		}, {
-			name: "chat, api_version `v1` or `preview`", sample: "every-endpoint", function: "chat", model: "azure-chat-v1", azure: v1, check: says("heard: Say hello"),
+			name: "chat, api_version `v1`", sample: "every-endpoint", function: "chat", model: "azure-chat-v1", azure: v1, check: says("heard: Say hello"),
+			direct: onV1("gpt-4o"),
+		}, {
+			name: "chat, api_version `preview`", sample: "every-endpoint", function: "chat", model: "azure-chat-preview", azure: v1, check: says("heard: Say hello"),
 			direct: onV1("gpt-4o"),
 		}, {
 			name: "chat, `v1`, streamed", sample: "every-endpoint", function: "chat_stream", model: "azure-chat-v1", azure: v1, check: says("heard: Say hello"),
@@ -72,6 +76,10 @@ func responsesCalls() []call {
 	const path = "/openai/v1/responses"
 	return []call{
 		{
+			name: "responses, dated api_version", sample: "every-endpoint", function: "responses_create", model: "azure-responses-dated", check: says("heard: Say hello"),
+			azure:  []string{"POST /openai/responses"},
+			direct: direct{kind: "azure", path: "/azure", version: "2025-03-01-preview", model: "gpt-4o"},
+		}, {
 			name: "responses", sample: "every-endpoint", function: "responses_create", model: "azure-responses", check: says("heard: Say hello"),
 			azure: []string{"POST " + path}, direct: onV1("gpt-4o"),
 		}, {
@@ -116,9 +124,11 @@ func mediaCalls() []call {
 		}, {
 			name: "realtime, TLS listener, GA", sample: "realtime-tls", function: "realtime", model: "gpt-realtime",
 			azure: []string{"GET /openai/v1/realtime"}, check: answersInRealtime,
+			direct: direct{kind: "openai", path: "/openai/v1", model: "gpt-realtime"},
 		}, {
 			name: "realtime, TLS listener, preview", sample: "realtime-tls", function: "realtime", model: "gpt-4o-realtime-preview",
 			azure: []string{"GET /openai/realtime"}, check: answersInRealtime,
+			direct: direct{kind: "azure", version: "2024-10-01-preview", model: "gpt-4o-realtime-preview"},
 		}, {
 			name: "realtime, `openai/` over plain http", sample: "realtime-http", function: "realtime", model: "gpt-realtime-http",
 			azure: []string{"GET /openai/v1/realtime"}, check: answersInRealtime,
@@ -152,8 +162,8 @@ func storedCalls() []call {
 			}},
 		}, {
 			name: "fine-tuning jobs", sample: "every-endpoint", function: "fine_tuning", hint: provider,
-			refusal: "Only premium users can use this endpoint",
-			azure:   []string{"GET /openai/fine_tuning/jobs"}, direct: onDated(""),
+			refusal: "Only premium users can use this endpoint", around: "/azure/openai/fine_tuning/jobs",
+			azure: []string{"GET /openai/fine_tuning/jobs"}, direct: onDated(""),
 		}, {
 			name: "assistants, threads, runs", sample: "every-endpoint", function: "assistants", args: arguments{"model": "gpt-4o"},
 			azure: []string{
@@ -171,6 +181,7 @@ func storedCalls() []call {
 		}, {
 			name: "vector stores, list", sample: "every-endpoint", function: "vector_store_list", hint: provider,
 			refusal: "OpenAIException - Cannot connect to host", // it asks OpenAI, whatever provider it is told
+			around:  "/azure/openai/vector_stores",
 			azure:   []string{"GET /openai/vector_stores"}, direct: onDated(""),
 		}, {
 			name: "containers", sample: "every-endpoint", function: "containers", hint: provider,
@@ -184,16 +195,16 @@ func foundryCalls() []call {
 	return []call{
 		{
 			name: "Foundry chat", sample: "foundry", function: "chat", model: "mistral-large", check: says("heard: Say hello"),
-			azure: []string{"POST /models/chat/completions"},
+			azure: []string{"POST /models/chat/completions"}, direct: onFoundry("Mistral-Large-3"),
 		}, {
 			name: "Foundry chat, streamed", sample: "foundry", function: "chat_stream", model: "mistral-large", check: says("heard: Say hello"),
-			azure: []string{"POST /models/chat/completions"},
+			azure: []string{"POST /models/chat/completions"}, direct: onFoundry("Mistral-Large-3"),
 		}, {
 			name: "Foundry chat, `/models` added by the route", sample: "foundry", function: "chat", model: "mistral-large-short", check: says("heard: Say hello"),
 			azure: []string{"POST /models/chat/completions"},
 		}, {
 			name: "Foundry embeddings", sample: "foundry", function: "embeddings", model: "cohere-embed",
-			azure: []string{"POST /models/embeddings"},
+			azure: []string{"POST /models/embeddings"}, direct: onFoundry("Cohere-embed-v3-english"),
 		}, {
 			name: "Foundry rerank", sample: "foundry", function: "rerank", model: "cohere-rerank",
 			azure: []string{"POST /v1/rerank"},
@@ -218,7 +229,8 @@ func foundryCalls() []call {
 			azure: []string{"POST /documentintelligence/documentModels/prebuilt-layout:analyze", "GET /documentintelligence/documentModels/prebuilt-layout/analyzeResults/{id}"},
 		}, {
 			name: "API Management front", sample: "apim", function: "chat", model: "gpt-4o-mini", check: says("heard: Say hello"),
-			azure: []string{"POST /openai/deployments/gpt-4o-mini/chat/completions"},
+			azure:  []string{"POST /openai/deployments/gpt-4o-mini/chat/completions"},
+			direct: direct{kind: "azure", path: "/gateway", version: "2024-10-21", model: "gpt-4o-mini"},
 		}, {
 			name: "`/azure/*` pass-through", sample: "every-endpoint", function: "passthrough",
 			args:  arguments{"method": "GET", "path": "/azure/openai/models?api-version=2024-10-21"},
@@ -234,6 +246,11 @@ func onDated(model string) direct {
 
 func onV1(model string) direct {
 	return direct{kind: "openai", path: "/azure/openai/v1", model: model}
+}
+
+// onFoundry is the models of others, in the sample "foundry".
+func onFoundry(model string) direct {
+	return direct{kind: "openai", path: "/foundry/models", model: model}
 }
 
 // says checks for text in any answer that has some.

@@ -19,33 +19,35 @@ func (s *stack) testExplanations(t *testing.T) {
 
 		raised string // by the OpenAI client
 		status int
-		cause  string
-		says   []string
+		cause  string // in the header; empty: no business of the sidecar's
+
+		annotated bool     // the sidecar has added its sentence
+		says      []string // Azure's own words, or the sidecar's where Azure said nothing
 	}{
 		{
 			"no role", "azure-chat", func(f *azure.Faults) { f.Resource.Roles = []string{"Owner"} },
-			"AuthenticationError", http.StatusUnauthorized, "missing-role", []string{"lacks the required data action"},
+			"AuthenticationError", http.StatusUnauthorized, "missing-role", true, []string{"lacks the required data action"},
 		}, {
 			"the wrong audience", "azure-chat", func(f *azure.Faults) { f.Resource.Audiences = []string{"https://ai.azure.com"} },
-			"AuthenticationError", http.StatusUnauthorized, "wrong-audience", []string{"audience is incorrect (https://ai.azure.com)"},
+			"AuthenticationError", http.StatusUnauthorized, "wrong-audience", true, []string{"audience is incorrect (https://ai.azure.com)"},
 		}, {
 			"the wrong tenant", "azure-chat", fault("wrong-tenant"),
-			"BadRequestError", http.StatusBadRequest, "wrong-tenant", []string{"does not match resource tenant"},
+			"BadRequestError", http.StatusBadRequest, "wrong-tenant", true, []string{"does not match resource tenant"},
 		}, {
 			"a firewall", "azure-chat", fault("firewall"),
-			"PermissionDeniedError", http.StatusForbidden, "firewall", []string{"Virtual Network/Firewall rules"},
+			"PermissionDeniedError", http.StatusForbidden, "firewall", true, []string{"Virtual Network/Firewall rules"},
 		}, {
 			"no such deployment", "missing", nil,
-			"NotFoundError", http.StatusNotFound, "deployment-not-found", []string{"The API deployment for this resource does not exist"},
+			"NotFoundError", http.StatusNotFound, "deployment-not-found", true, []string{"The API deployment for this resource does not exist"},
 		}, {
 			"Azure cannot be reached", "azure-chat", func(f *azure.Faults) { f.AzureDown = true },
-			"InternalServerError", http.StatusBadGateway, "proxy-refused", []string{"The sidecar cannot reach the Azure endpoint of this route."},
+			"InternalServerError", http.StatusBadGateway, "proxy-refused", false, []string{"The sidecar cannot reach the Azure endpoint of this route."},
 		}, {
 			"too many requests", "azure-chat", fault("rate-limited-tokens"),
-			"RateLimitError", http.StatusTooManyRequests, "", []string{"have exceeded token rate limit"},
+			"RateLimitError", http.StatusTooManyRequests, "", false, []string{"have exceeded token rate limit"},
 		}, {
 			"a content filter", "azure-chat", fault("content-filter"),
-			"BadRequestError", http.StatusBadRequest, "", []string{"content management policy"},
+			"BadRequestError", http.StatusBadRequest, "", false, []string{"content management policy"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -60,6 +62,9 @@ func (s *stack) testExplanations(t *testing.T) {
 			}
 			if got := e.Headers["llm_provider-x-entra-sidecar-cause"]; got != c.cause {
 				t.Errorf("the cause is %q, want %q", got, c.cause)
+			}
+			if annotated := strings.Contains(e.Message, "[entra-sidecar: "+c.cause+": "); annotated != c.annotated {
+				t.Errorf("the sidecar's sentence is there: %t, want %t", annotated, c.annotated)
 			}
 			for _, want := range c.says {
 				if !strings.Contains(e.Message, want) {

@@ -2,7 +2,9 @@ package litellm_test
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,7 +69,7 @@ func startStack(t *testing.T) *stack {
 		s.sidecars[recipe] = startSidecar(t, binary, recipe, e)
 	}
 	s.startLiteLLM(t, python)
-	s.client = newClient(t, python, s.azure.BundleFile)
+	s.client = newClient(t, python, s.sidecars["realtime-tls"].bundle)
 	return s
 }
 
@@ -120,7 +122,7 @@ func startSidecar(t *testing.T, binary, recipe string, e *azure.Emulator) *sidec
 	bundle := filepath.Join(t.TempDir(), "ca-bundle.pem")
 	env := append(bareEnvironment(t), withoutEndpoint(e.Env())...)
 	env = append(env,
-		"HTTPS_PROXY="+e.IdentityURL,
+		"HTTPS_PROXY="+forwardProxy(t, e),
 		"ENTRA_SIDECAR_LISTEN=127.0.0.1:0",
 		"ENTRA_SIDECAR_ADMIN_LISTEN=127.0.0.1:0",
 		"WEST_CLIENT_ID="+westClientID,
@@ -135,6 +137,29 @@ func startSidecar(t *testing.T, binary, recipe string, e *azure.Emulator) *sidec
 	l := p.awaitListeners(t, recipe == "realtime-tls")
 	p.awaitOK(t, "http://"+l.admin+"/readyz", 20*time.Second)
 	return &sidecar{tap: newTap(t, l.proxy), tls: l.tls, bundle: bundle}
+}
+
+// forwardProxy leads whatever host it is asked for to e. The emulator's own
+// knows the names of Azure OpenAI, but not those of API Management.
+func forwardProxy(t *testing.T, e *azure.Emulator) string {
+	t.Helper()
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		upstream, err := net.Dial("tcp", strings.TrimPrefix(e.URL, "https://"))
+		if r.Method != http.MethodConnect || err != nil {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		defer upstream.Close()
+		w.WriteHeader(http.StatusOK)
+		client, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		join(client, buffered, upstream)
+	}))
+	t.Cleanup(proxy.Close)
+	return proxy.URL
 }
 
 // withoutEndpoint leaves the upstream to the file.

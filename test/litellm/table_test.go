@@ -29,6 +29,8 @@ func (s *stack) testCalls(t *testing.T) {
 			table = append(table, c.row(key, alone))
 		})
 	}
+	t.Run("health", s.testHealth)
+	table = append(table, "| LiteLLM's `/health` | one call for each model of the samples | as above | yes | – |")
 	if t.Failed() || len(table) < len(calls()) {
 		return // it would not be the truth
 	}
@@ -63,6 +65,9 @@ func (c call) row(key, alone string) string {
 	if c.refusal != "" {
 		litellm = "no: `" + c.refusal + "`"
 	}
+	if c.around != "" {
+		litellm += "; yes as `" + c.around + "`"
+	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s |", c.name, strings.Join(shown, "<br>"), key, litellm, alone)
 }
 
@@ -73,7 +78,7 @@ func (s *stack) throughLiteLLM(t *testing.T, c call) (key string) {
 	s.forget(t)
 	if c.refusal != "" {
 		s.refusedByLiteLLM(t, c)
-		return "–"
+		return s.aroundRefusal(t, c)
 	}
 	o := s.client.call(t, s.litellm, c.function, c.arguments(c.model, c.hint))
 	c.judge(t, "LiteLLM", o)
@@ -88,10 +93,11 @@ func (s *stack) withClientAlone(t *testing.T, c call) (result string) {
 		return "–"
 	}
 	s.forget(t)
-	to := endpoint{
-		Kind: c.direct.kind, BaseURL: "http://" + s.sidecars[c.sample].address() + c.direct.path,
-		APIKey: dummyKey, APIVersion: c.direct.version,
+	base := "http://" + s.sidecars[c.sample].address()
+	if tls := s.sidecars[c.sample].tls; tls != "" {
+		base = "https://" + tls
 	}
+	to := endpoint{Kind: c.direct.kind, BaseURL: base + c.direct.path, APIKey: dummyKey, APIVersion: c.direct.version}
 	c.judge(t, "the OpenAI client", s.client.call(t, to, c.function, c.arguments(c.direct.model, nil)))
 	want := c.direct.azure
 	if want == nil {
@@ -135,6 +141,20 @@ func (s *stack) refusedByLiteLLM(t *testing.T, c call) {
 	if got := s.received(); len(got) > 0 {
 		t.Errorf("LiteLLM refused, and still %d requests reached Azure", len(got))
 	}
+}
+
+// aroundRefusal makes the call that LiteLLM refused with its pass-through, if
+// that can do it, and returns the headers in which the dummy key came.
+func (s *stack) aroundRefusal(t *testing.T, c call) (key string) {
+	t.Helper()
+	if c.around == "" {
+		return "–"
+	}
+	s.forget(t)
+	o := s.client.call(t, s.litellm, "passthrough", arguments{"method": "GET", "path": c.around + "?api-version=2024-10-21"})
+	call{}.judge(t, "LiteLLM's pass-through", o)
+	s.checkReceived(t, c.azure)
+	return s.dummyKeyHeaders(t, c)
 }
 
 // checkReceived compares what Azure received with want, in which {id} stands

@@ -88,9 +88,16 @@ func (p *tap) serve(client net.Conn) {
 	}
 	defer server.Close()
 	heads, copied := io.Pipe()
+	defer copied.Close()
 	go p.read(heads)
+	join(client, io.TeeReader(client, copied), server)
+}
+
+// join passes on what client sends, read from sent, and what server answers,
+// until either of them ends.
+func join(client io.Writer, sent io.Reader, server io.ReadWriter) {
 	ended := make(chan struct{}, 2)
-	go func() { io.Copy(server, io.TeeReader(client, copied)); copied.Close(); ended <- struct{}{} }()
+	go func() { io.Copy(server, sent); ended <- struct{}{} }()
 	go func() { io.Copy(client, server); ended <- struct{}{} }()
 	<-ended
 }
