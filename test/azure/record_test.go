@@ -82,7 +82,12 @@ func TestAClientThatGoesAwayIsRecorded(t *testing.T) {
 			e := start(t, Options{Faults: faults})
 			ctx, cancel := context.WithCancel(t.Context())
 			r := request(t, "POST", e.URL+chatPath, token(t, e, cognitive), strings.Replace(hello, "{", `{"stream":true,`, 1)).WithContext(ctx)
-			time.AfterFunc(200*time.Millisecond, cancel)
+			go func() {
+				for len(e.Requests()) == 0 {
+					time.Sleep(5 * time.Millisecond)
+				}
+				time.AfterFunc(100*time.Millisecond, cancel)
+			}()
 			if res, err := client(t, e).Do(r); err == nil {
 				_, _ = io.Copy(io.Discard, res.Body)
 				res.Body.Close()
