@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"entra-sidecar/proxy/diagnose"
 )
 
+var errSwitched = errors.New("the upstream switched to a protocol that was not asked for")
+
 // modifyResponse makes the few changes to Azure's answer that a proxy owes its
 // client. Everything else passes as it is.
 func (h *Handler) modifyResponse(res *http.Response) error {
@@ -22,6 +25,9 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	rewriteLocations(x, res.Header)
 	switch {
 	case res.StatusCode == http.StatusSwitchingProtocols:
+		if !isWebSocket(res.Request.Header) || !isWebSocket(res.Header) {
+			return errSwitched // here, where ReverseProxy closes the connection
+		}
 		x.tunnelled = true
 		h.metrics.tunnels.WithLabelValues(x.route.Prefix).Inc()
 	case isEventStream(res.Header):

@@ -122,20 +122,25 @@ func newTunnel(conn net.Conn, rw *bufio.ReadWriter) *tunnel {
 		early, _ := rw.Reader.Peek(n)
 		t.in = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
 	}
-	rw.Writer.Reset(headWriter{t})
+	rw.Writer.Reset(&headWriter{tunnel: t})
 	return t
 }
 
-type headWriter struct{ tunnel *tunnel }
+type headWriter struct {
+	tunnel *tunnel
+	tail   []byte // the last bytes written, 4 at most
+}
 
 // Write sends the answer's head, which ReverseProxy flushes in one piece or
 // several; frames follow only after the last.
-func (w headWriter) Write(p []byte) (int, error) {
+func (w *headWriter) Write(p []byte) (int, error) {
 	t := w.tunnel
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n, err := t.Conn.Write(p)
-	t.upgraded = bytes.HasSuffix(p, []byte("\r\n\r\n"))
+	w.tail = append(w.tail, p...)
+	w.tail = w.tail[max(0, len(w.tail)-4):]
+	t.upgraded = string(w.tail) == "\r\n\r\n"
 	t.leave()
 	return n, err
 }
@@ -172,24 +177,26 @@ func (t *tunnel) Close() error {
 	return t.Conn.Close()
 }
 
-// goAway sends the close frame as soon as a frame's end allows it, and cuts the
-// connection when the client takes no notice. The client's own close frame goes
-// through to Azure and ends that side.
+// goAway sends the close frame as soon as a frame's end allows it.
 func (t *tunnel) goAway() {
-	time.AfterFunc(closeGrace, func() { _ = t.Conn.Close() })
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.leaving = true
 	t.leave()
 }
 
-// leave sends the close frame if it is due and possible. t.mu is held.
+// leave sends the close frame if it is due and possible, unless Azure has sent
+// one. The client's own close frame goes through to Azure and ends that side. A
+// client that takes no notice is cut. t.mu is held.
 func (t *tunnel) leave() {
 	if !t.leaving || t.left || !t.upgraded || !t.frames.atBoundary() {
 		return
 	}
 	t.left = true
-	_, _ = t.Conn.Write(goingAway) // a client that is gone needs none
+	if !t.frames.closed {
+		_, _ = t.Conn.Write(goingAway) // a client that is gone needs none
+	}
+	time.AfterFunc(closeGrace, func() { _ = t.Conn.Close() })
 }
 
 // frames follows WebSocket frames (RFC 6455, section 5.2) through chunks that
@@ -198,6 +205,7 @@ type frames struct {
 	header    [14]byte
 	filled    int   // bytes of the header seen
 	remaining int64 // bytes of the payload to come; valid when the header is complete
+	closed    bool  // a close frame has begun
 }
 
 func (f *frames) atBoundary() bool { return f.filled == 0 && f.remaining == 0 }
@@ -220,6 +228,7 @@ func (f *frames) scan(p []byte, stop bool) int {
 		i++
 		if f.filled == f.headerSize() {
 			f.remaining, f.filled = f.payloadSize(), 0
+			f.closed = f.closed || f.header[0]&0x0f == 8
 		}
 	}
 	return len(p)
