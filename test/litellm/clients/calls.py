@@ -5,6 +5,7 @@ A command is {"call": name, "client": {...}, "args": {...}}; the answer is
 test: importing the client takes longer than most calls.
 """
 
+import asyncio
 import hashlib
 import inspect
 import io
@@ -23,12 +24,14 @@ PNG = bytes.fromhex(
 )
 
 
-def client(kind, base_url, api_key, api_version=None, timeout=60):
+def client(kind, base_url, api_key, api_version=None, timeout=60, asynchronous=False):
     """An OpenAI client for a LiteLLM proxy, Azure's v1 surface, or Azure's dated one."""
     options = {"api_key": api_key, "max_retries": 0, "timeout": timeout}
     if kind == "azure":
-        return openai.AzureOpenAI(azure_endpoint=base_url, api_version=api_version, **options)
-    return openai.OpenAI(base_url=base_url, websocket_base_url=base_url.replace("http", "ws", 1), **options)
+        make = openai.AsyncAzureOpenAI if asynchronous else openai.AzureOpenAI
+        return make(azure_endpoint=base_url, api_version=api_version, **options)
+    make = openai.AsyncOpenAI if asynchronous else openai.OpenAI
+    return make(base_url=base_url, websocket_base_url=base_url.replace("http", "ws", 1), **options)
 
 
 def owner(model):
@@ -241,17 +244,21 @@ def containers(c, **provider):
 # Realtime
 
 
-def realtime(c, model):
-    """A realtime session: the types of the events that come for one answer."""
+async def realtime(c, model):
+    """A realtime session: the types of the events that come for one answer.
+
+    With asyncio, as LiteLLM does it: the client's threads read and write one
+    TLS connection at the same time, and about one handshake in 150 hangs.
+    """
     events = []
-    with c.realtime.connect(model=model) as session:
+    async with c.realtime.connect(model=model) as session:
         while "response.done" not in events:
-            event = session.recv()
+            event = await session.recv()
             events.append(event.type)
             if event.type == "error":
                 raise RuntimeError(str(event.error))
             if event.type == "session.created":
-                session.response.create()
+                await session.response.create()
     return {"events": events}
 
 
@@ -312,11 +319,18 @@ def describe(e):
 CALLS = {name: f for name, f in globals().items() if inspect.isfunction(f)}
 
 
+def run(call, client_options, arguments):
+    f = CALLS[call]
+    if inspect.iscoroutinefunction(f):
+        return asyncio.run(f(client(asynchronous=True, **client_options), **arguments))
+    return f(client(**client_options), **arguments)
+
+
 def main():
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            answer = {"ok": CALLS[command["call"]](client(**command["client"]), **command.get("args") or {})}
+            answer = {"ok": run(command["call"], command["client"], command.get("args") or {})}
         except Exception as e:
             answer = {"error": describe(e)}
         print(json.dumps(answer, default=str), flush=True)
