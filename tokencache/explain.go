@@ -221,6 +221,7 @@ var hints = []struct {
 	{"AzureDeveloperCLICredential", "azd auth login", to("azd is not logged in: run azd auth login")},
 	{"AzurePowerShellCredential", "not found on path", to("PowerShell is not installed")},
 	{"", "/bin/sh: no such file or directory", to("there is no shell in this image to run the command")},
+	{"", "chdir /bin: no such file or directory", to("there is no shell in this image to run the command")}, // an image from scratch
 	{"", "context deadline exceeded", noAnswer},
 	{"", "error parsing the json error", replace("error parsing the json error", "the answer cannot be read")},
 	{"", "json decode error", replace("json decode error", "the answer cannot be read")},

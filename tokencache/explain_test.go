@@ -281,6 +281,7 @@ func TestExplainOtherErrors(t *testing.T) {
 		"bindings in use":   {errors.New("WorkloadIdentityCredential: x"), []SourceFailure{{Source: "WorkloadIdentityCredential", Reason: "x"}}},
 		"a novel":           {errors.New(strings.Repeat("ä", maxReason)), []SourceFailure{{Reason: strings.Repeat("ä", maxReason/2) + "…"}}},
 		"no shell":          {errors.New("AzureCLICredential: fork/exec /bin/sh: no such file or directory"), []SourceFailure{{Source: "AzureCLICredential", Reason: "there is no shell in this image to run the command"}}},
+		"no /bin":           {errors.New("AzureCLICredential: chdir /bin: no such file or directory"), []SourceFailure{{Source: "AzureCLICredential", Reason: "there is no shell in this image to run the command"}}},
 		"the cache's error": {&UnavailableError{Err: newFailure(errors.New("AzureCLICredential: x"))}, []SourceFailure{{Source: "AzureCLICredential", Reason: "x"}}},
 		"a chain in a chain": {errors.New("ChainedTokenCredential: failed to acquire a token.\nAttempted credentials:\n\tDefaultAzureCredential: failed to acquire a token.\n\t\tAttempted credentials:" +
 			"\n\t\t\tAzureCLICredential: a\n\t\t\tAzureDeveloperCLICredential: b\n\tManagedIdentityCredential: c"),

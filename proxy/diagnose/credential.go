@@ -110,7 +110,7 @@ var credentials = []Row{{
 	Kind:     KindCredential,
 	Cause:    unavailable,
 	Detail:   "no-shell",
-	Phrases:  []string{"fork/exec /bin/sh", "there is no shell in this image"},
+	Phrases:  []string{"fork/exec /bin/sh", "chdir /bin", "there is no shell in this image"},
 	Sentence: "This image has no shell, so that no command-line login can be used; use a workload or managed identity here.",
 	Remedy:   "# az and azd serve the binary on a laptop; in a container set credential: workload-identity or managed-identity.",
 	Auth:     true,
