@@ -51,7 +51,7 @@ const (
 
 func startStack(t *testing.T) *stack {
 	t.Helper()
-	python := python(t)
+	interpreter := python(t)
 	s := &stack{
 		azure: startAzure(t, azure.Options{Principals: []azure.Principal{azure.DefaultPrincipal(), westPrincipal()}}),
 		apim: startAzure(t, azure.Options{
@@ -68,8 +68,8 @@ func startStack(t *testing.T) *stack {
 		}
 		s.sidecars[recipe] = startSidecar(t, binary, recipe, e)
 	}
-	s.startLiteLLM(t, python)
-	s.client = newClient(t, python, s.sidecars["realtime-tls"].bundle)
+	s.startLiteLLM(t, interpreter)
+	s.client = newClient(t, interpreter, s.sidecars["realtime-tls"].bundle)
 	return s
 }
 
