@@ -73,7 +73,7 @@ type setup struct {
 // server, the real transport, and a TLS upstream behind it.
 type sidecar struct {
 	*Handler
-	t        *testing.T
+	t        testing.TB
 	url      string
 	addr     string
 	front    *httptest.Server
@@ -87,14 +87,14 @@ type sidecar struct {
 // start runs a sidecar before an upstream that answers with azure. When the test
 // ends, it checks that nothing was left behind: no byte of the replay budget, no
 // request in flight, no tunnel.
-func start(t *testing.T, azure http.HandlerFunc, change ...func(*setup)) *sidecar {
+func start(t testing.TB, azure http.HandlerFunc, change ...func(*setup)) *sidecar {
 	t.Helper()
 	upstream := httptest.NewTLSServer(azure)
 	upstream.Config.ErrorLog = quietLog(zap.NewNop())
 	return startBefore(t, upstream, change...)
 }
 
-func startBefore(t *testing.T, upstream *httptest.Server, change ...func(*setup)) *sidecar {
+func startBefore(t testing.TB, upstream *httptest.Server, change ...func(*setup)) *sidecar {
 	t.Helper()
 	s := &sidecar{t: t, upstream: upstream, tokens: newTokens("token-1", "token-2"), registry: prometheus.NewRegistry()}
 	core, logs := observer.New(zapcore.DebugLevel)
@@ -288,7 +288,7 @@ func (s *sidecar) raw(request string) answer {
 // A wire is a client's connection on which every byte is the test's own.
 type wire struct {
 	net.Conn
-	t  *testing.T
+	t  testing.TB
 	in *bufio.Reader
 }
 
@@ -410,7 +410,7 @@ func (r *recorder) last(t *testing.T) seen {
 }
 
 // eventually waits up to 5 s.
-func eventually(t *testing.T, what string, condition func() bool) {
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); !condition(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -16,7 +16,7 @@ type response struct {
 
 	code     int
 	written  int64
-	first    time.Time // when the first byte of the body, or the bare head, went out
+	first    time.Time // when the first byte of the body, or a tunnel's head, went out
 	writeErr error
 }
 

@@ -333,3 +333,27 @@ func TestAClientThatLeavesAStreamIsNoBrokenStream(t *testing.T) {
 		t.Errorf("%v requests counted as 499", n)
 	}
 }
+
+// BenchmarkProxyStream counts one event of 150 bytes as one operation.
+func BenchmarkProxyStream(b *testing.B) {
+	event := "data: " + strings.Repeat("x", 142) + "\n\n"
+	s := start(b, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for r.Context().Err() == nil {
+			_, _ = io.WriteString(w, event)
+			_ = http.NewResponseController(w).Flush()
+		}
+	}, func(c *setup) { c.Logger = nil })
+	res, err := s.client.Do(s.request("GET", "/x", nil))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer res.Body.Close()
+	b.SetBytes(int64(len(event)))
+	b.ReportAllocs()
+	for buf := make([]byte, len(event)); b.Loop(); {
+		if _, err := io.ReadFull(res.Body, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
