@@ -129,11 +129,18 @@ func (h *Handler) explain(x *exchange, res *http.Response) {
 		return
 	}
 	res.Header.Set("X-Entra-Sidecar-Cause", r.Cause)
-	h.metrics.authFailure(x.route, r.Cause)
-	h.causes.report(x.route, *r.Diagnosis)
+	h.noteCause(x, *r.Diagnosis)
 	if h.annotate {
 		r.annotate(res)
 	}
+}
+
+// noteCause counts and logs what was diagnosed.
+func (h *Handler) noteCause(x *exchange, d diagnose.Diagnosis) {
+	if d.Auth {
+		h.metrics.authFailure(x.route, d.Cause)
+	}
+	h.causes.report(x.route, d)
 }
 
 // refusalOf reads the beginning of an error's body, once, and says what it means.

@@ -116,6 +116,13 @@ func (b *body) release() {
 	b.closed = true
 }
 
+// ended reports that the client has nothing more to send.
+func (b *body) ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err != nil || b.inbound.ContentLength == 0
+}
+
 // clientGone reports that the client broke its body off.
 func (b *body) clientGone() bool {
 	if b == nil {

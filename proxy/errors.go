@@ -76,7 +76,10 @@ func (h *Handler) fail(_ http.ResponseWriter, r *http.Request, err error) {
 	e, d := classify(x, err)
 	if d != nil {
 		e.cause, x.cause = d.Cause, d.Cause
-		h.causes.report(x.route, *d)
+		h.noteCause(x, *d)
+		if d.Auth && h.annotate {
+			e.message += diagnose.Note(*d)
+		}
 	}
 	x.answer(e)
 }

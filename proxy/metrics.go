@@ -44,7 +44,7 @@ func newMetrics(r prometheus.Registerer, routes []Route) *metrics {
 		inflight:     gauge("inflight_requests", "Requests under way, tunnels included."),
 		tunnels:      gauge("tunnels", "WebSockets open."),
 		replays:      counter("token_replays_total", "Requests sent again with a fresh token after Azure refused the first.", "route"),
-		authFailures: counter("upstream_auth_failures_total", "Azure's answers that were diagnosed as a failure of authentication or set-up, by cause.", "route", "cause"),
+		authFailures: counter("upstream_auth_failures_total", "Answers that were diagnosed as a failure of authentication or set-up, by cause.", "route", "cause"),
 		broken:       counter("broken_streams_total", "Event streams that Azure did not finish.", "route"),
 	}
 	m.preset(routes)

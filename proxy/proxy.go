@@ -153,6 +153,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer x.body.release()
 	h.reverse.ServeHTTP(&x.response, r.WithContext(withExchange(r.Context(), x)))
 	x.complete = true // where the answer breaks off, ReverseProxy panics instead
+	x.finishBody()
+}
+
+// finishBody reads to its end what Azure did not want of the body. Left to
+// net/http, that happens after the handler, and the background read that the
+// end of a body starts then makes it panic at the connection's next request:
+// full duplex does not expect it. The answer goes out first, since the client
+// may be slow.
+func (x *exchange) finishBody() {
+	if !x.body.ended() {
+		_ = http.NewResponseController(&x.response).Flush()
+		_ = x.inbound.Body.Close()
+	}
 }
 
 // CloseTunnels ends all WebSockets, present and future, with close code 1001

@@ -5,12 +5,22 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 )
 
 // brokenFrame is the last event of a stream that Azure did not finish. OpenAI's
 // clients raise an error event, while several versions of LiteLLM take a stream
-// that just ends for a complete answer.
-const brokenFrame = `data: {"error":{"code":"upstream_stream_broken","message":"The connection to Azure broke in the middle of this answer. What has arrived is incomplete.","type":"entra_sidecar_error"}}` + "\n\n"
+// that just ends for a complete answer. "error" is what readers of chat
+// completions look for; what follows makes the event one of the Responses API
+// and of Claude's as well.
+const brokenFrame = `data: {"error":{"code":"upstream_stream_broken","message":"` + brokenMessage + `","type":"entra_sidecar_error"},` +
+	`"type":"error","code":"upstream_stream_broken","message":"` + brokenMessage + `","param":null}` + "\n\n"
+
+const brokenMessage = "The connection to Azure broke in the middle of this answer. What has arrived is incomplete."
+
+// abortDelay passes between that event and the end of the connection: clients
+// such as aiohttp throw away what they have not read when a connection dies.
+const abortDelay = 100 * time.Millisecond
 
 // An eventStream passes server-sent events on. When its source fails, it first
 // gives an event that says so and then the failure, upon which the connection
@@ -30,6 +40,7 @@ func (s *eventStream) Read(p []byte) (int, error) {
 		n := copy(p, s.last)
 		s.last = s.last[n:]
 		if n == 0 {
+			time.Sleep(abortDelay)
 			return 0, s.cause
 		}
 		return n, nil

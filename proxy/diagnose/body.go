@@ -98,6 +98,9 @@ func (t *errorText) read(dec *json.Decoder, key string) error {
 	return nil
 }
 
+// Note is what is appended to an error's message.
+func Note(d Diagnosis) string { return " [entra-sidecar: " + d.Cause + ": " + d.Sentence + "]" }
+
 // Annotate appends the cause and its sentence to the message of an error body.
 // It inserts bytes and changes none, so that everything else, white space and
 // unknown members included, stays as Azure sent it; body may therefore be the
@@ -111,7 +114,7 @@ func Annotate(body []byte, d Diagnosis) ([]byte, bool) {
 	if !ok {
 		return body, false
 	}
-	note, err := json.Marshal(" [entra-sidecar: " + d.Cause + ": " + d.Sentence + "]")
+	note, err := json.Marshal(Note(d))
 	if err != nil {
 		return body, false
 	}
