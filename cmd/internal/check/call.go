@@ -24,7 +24,8 @@ type call struct {
 	body                any
 }
 
-func (c call) String() string { return strings.TrimSuffix(c.method+" "+c.path+"?"+c.query, "?") }
+func (c call) target() string { return strings.TrimSuffix(c.path+"?"+c.query, "?") }
+func (c call) String() string { return c.method + " " + c.target() }
 
 // An answer is what came back, or why nothing did.
 type answer struct {
@@ -93,7 +94,7 @@ func (x *examination) send(ctx context.Context, c call) answer {
 		_ = json.NewEncoder(&body).Encode(c.body) // it always can
 	}
 	var req *http.Request
-	if req, a.err = http.NewRequestWithContext(ctx, c.method, x.route.Upstream.Scheme+"://"+x.route.Upstream.Host+c.path+"?"+c.query, &body); a.err != nil {
+	if req, a.err = http.NewRequestWithContext(ctx, c.method, x.route.Upstream.Scheme+"://"+x.route.Upstream.Host+c.target(), &body); a.err != nil {
 		return a
 	}
 	for name, value := range x.route.Headers {

@@ -23,27 +23,6 @@ type examination struct {
 	reply answer // since the connection step
 }
 
-type plannedStep struct {
-	name string
-	run  func(context.Context) Step
-}
-
-func (x *examination) plan() []plannedStep {
-	plan := []plannedStep{
-		{"configuration", x.configuration},
-		{"credential", x.credential},
-		{"claims", x.claims},
-		{"dns", x.dns},
-		{"connection", x.connection},
-		{"clock", x.clock},
-		{"call", x.call},
-	}
-	if x.Deployment != "" {
-		plan = append(plan, plannedStep{"deployment", x.deployment})
-	}
-	return plan
-}
-
 // configuration looks at what the upstream's name tells. The settings have been
 // validated.
 func (x *examination) configuration(context.Context) Step {

@@ -104,7 +104,7 @@ func (x *examination) connection(ctx context.Context) Step {
 		TLSHandshakeDone: func(s tls.ConnectionState, _ error) { state = s },
 		GotConn:          func(info httptrace.GotConnInfo) { address = info.Conn.RemoteAddr().String() },
 	}), x.modelsCall())
-	if address == "" {
+	if address == "" && x.reply.err != nil {
 		step := x.unreachable(x.reply.err)
 		step.set("proxy", x.forwardProxy())
 		return step
