@@ -18,19 +18,22 @@ COPY . .
 # -trimpath and -buildvcs=false leave nothing of the builder in the binary: the
 # same source and Go version give the same bytes anywhere. Without cgo the
 # resolver is Go's own, so that the image needs no libc.
-ARG TARGETOS=linux
-ARG TARGETARCH
-ENV CGO_ENABLED=0 GOOS=${TARGETOS} GOARCH=${TARGETARCH} GOFLAGS="-trimpath -buildvcs=false"
+ENV CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false"
 
 FROM source AS build
+ARG TARGETOS=linux
+ARG TARGETARCH
 ARG VERSION=devel
 ARG REVISION=
 RUN app=entra-sidecar/cmd/internal/app \
- && go build -ldflags="-s -w -X $app.version=${VERSION} -X $app.revision=${REVISION}" -o /out/entra-sidecar ./cmd/entra-sidecar \
+ && GOOS=$TARGETOS GOARCH=$TARGETARCH go build -o /out/entra-sidecar \
+      -ldflags="-s -w -X $app.version=$VERSION -X $app.revision=$REVISION" ./cmd/entra-sidecar \
  && mkdir -p /out/run/entra-sidecar
 
 FROM source AS build-emulator
-RUN go build -ldflags="-s -w" -o /out/azure-emulator ./cmd/azure-emulator \
+ARG TARGETOS=linux
+ARG TARGETARCH
+RUN GOOS=$TARGETOS GOARCH=$TARGETARCH go build -ldflags="-s -w" -o /out/azure-emulator ./cmd/azure-emulator \
  && mkdir -p /out/run/azure-emulator
 
 FROM scratch AS emulator
