@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -87,19 +88,27 @@ func (e env) getenv(name string) string {
 // logins obtains tokens as serve does, but for the cache around them: a first
 // failure is to be told at once, not tried again.
 type logins struct {
+	known map[tokenKey]func() (check.Login, error)
+
 	mu       sync.Mutex
-	passed   []tokencache.SourceFailure // over, by the default chain
-	managed  bool                       // the chain has a managed identity
-	answered string                     // which of the chain did
+	reasons  map[string]string // why sources of the default chain were passed over
+	answered string            // the one that was not
 }
 
 // newLogins listens to azidentity's log, which alone tells how the default
 // chain came to its token. The listener is process-wide.
 func newLogins() *logins {
-	l := new(logins)
+	l := &logins{known: make(map[tokenKey]func() (check.Login, error))}
+	l.forget()
 	azlog.SetEvents(azidentity.EventAuthentication)
 	azlog.SetListener(func(_ azlog.Event, message string) { l.note(message) })
 	return l
+}
+
+// chain is the order of DefaultAzureCredential.
+var chain = []string{
+	"EnvironmentCredential", "WorkloadIdentityCredential", "ManagedIdentityCredential",
+	"AzureCLICredential", "AzureDeveloperCLICredential", "AzurePowerShellCredential",
 }
 
 // note reads azidentity's messages: those of a source that cannot be set up are
@@ -108,19 +117,29 @@ func (l *logins) note(message string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if list, ok := strings.CutPrefix(message, "NewDefaultAzureCredential failed to initialize some credentials:"); ok {
-		l.passed = tokencache.Explain(errors.New("DefaultAzureCredential: failed to acquire a token.\nAttempted credentials:" + list))
+		for _, f := range tokencache.Explain(errors.New("DefaultAzureCredential: failed to acquire a token.\nAttempted credentials:" + list)) {
+			l.reasons[f.Source] = f.Reason
+		}
 	}
-	if strings.HasPrefix(message, managedIdentity+" will use IMDS") {
-		l.managed = true
+	if strings.HasPrefix(message, "ManagedIdentityCredential will use ") {
+		l.reasons["ManagedIdentityCredential"] = "no managed identity answered" // unless it did
 	}
 	if source, ok := strings.CutPrefix(message, "DefaultAzureCredential authenticated with "); ok {
 		l.answered = source
 	}
 }
 
-const managedIdentity = "ManagedIdentityCredential"
-
+// login asks once for each identity and scope: a chain that fails can take most
+// of the time that a route has.
 func (l *logins) login(ctx context.Context, id config.Identity, scope string) (check.Login, error) {
+	key := tokenKey{id.Name, scope}
+	if l.known[key] == nil {
+		l.known[key] = sync.OnceValues(func() (check.Login, error) { return l.ask(ctx, id, scope) })
+	}
+	return l.known[key]()
+}
+
+func (l *logins) ask(ctx context.Context, id config.Identity, scope string) (check.Login, error) {
 	l.forget()
 	credential, err := tokencache.NewCredential(identity(id), tokencache.CredentialOptions{})
 	if err != nil {
@@ -146,7 +165,7 @@ func (l *logins) login(ctx context.Context, id config.Identity, scope string) (c
 func (l *logins) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.passed, l.managed, l.answered = nil, false, ""
+	l.reasons, l.answered = make(map[string]string), ""
 }
 
 // told returns which source of the default chain answered, empty if the
@@ -154,14 +173,10 @@ func (l *logins) forget() {
 func (l *logins) told() (source string, passed []tokencache.SourceFailure) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, f := range l.passed {
-		if f.Source == l.answered {
-			break
+	for _, name := range chain[:max(0, slices.Index(chain, l.answered))] {
+		if reason := l.reasons[name]; reason != "" {
+			passed = append(passed, tokencache.SourceFailure{Source: name, Reason: reason})
 		}
-		passed = append(passed, f)
-	}
-	if l.managed && l.answered != "" && l.answered != managedIdentity && strings.HasPrefix(l.answered, "Azure") {
-		passed = append(passed, tokencache.SourceFailure{Source: managedIdentity, Reason: "no managed identity answered"})
 	}
 	return l.answered, passed
 }
