@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 )
 
@@ -133,13 +134,17 @@ func TestABrokenStreamEndsWithAnErrorAndAnAbort(t *testing.T) {
 func assertBrokenEvent(t *testing.T, data string) {
 	t.Helper()
 	var event struct {
-		Error struct{ Code, Message, Type string }
+		Error               struct{ Code, Message, Type string }
+		Type, Code, Message string
 	}
 	if err := json.Unmarshal([]byte(data), &event); err != nil {
 		t.Fatalf("%q: %v", data, err)
 	}
 	if event.Error.Code != "upstream_stream_broken" || event.Error.Type != "entra_sidecar_error" || event.Error.Message == "" {
 		t.Errorf("the last event is %+v", event)
+	}
+	if event.Type != "error" || event.Code != event.Error.Code || event.Message != event.Error.Message {
+		t.Errorf("to other readers than those of chat completions it is %+v", event)
 	}
 	assertNoTriggers(t, data)
 }
@@ -174,26 +179,37 @@ func TestSeparator(t *testing.T) {
 	}
 }
 
-// The frame must come out whole whatever the buffer of the one who reads.
+// The frame must come out whole whatever the buffer of the one who reads, and
+// the end only after the client had time to take it.
 func TestABrokenStreamInAnyPieces(t *testing.T) {
-	for seed := range uint64(200) {
-		random := rand.New(rand.NewPCG(seed, 2))
-		sent := strings.Repeat("data: x\n\n", random.IntN(4)) + "data: y"[:random.IntN(8)]
-		broken := 0
-		s := &eventStream{
-			ReadCloser: io.NopCloser(io.MultiReader(&noEnd{chunks{[]byte(sent), random}}, iotest.ErrReader(io.ErrUnexpectedEOF))),
-			broken:     func() { broken++ },
+	synctest.Test(t, func(t *testing.T) {
+		for seed := range uint64(200) {
+			random := rand.New(rand.NewPCG(seed, 2))
+			sent := strings.Repeat("data: x\n\n", random.IntN(4)) + "data: y"[:random.IntN(8)]
+			broken := 0
+			s := &eventStream{
+				ReadCloser: io.NopCloser(io.MultiReader(&noEnd{chunks{[]byte(sent), random}}, iotest.ErrReader(io.ErrUnexpectedEOF))),
+				broken:     func() { broken++ },
+			}
+			var got []byte
+			began := time.Now()
+			for {
+				p := make([]byte, 1+random.IntN(30))
+				n, err := s.Read(p)
+				got = append(got, p[:n]...)
+				if err == nil {
+					continue
+				}
+				if !strings.HasPrefix(string(got), sent) || !strings.HasSuffix(string(got), brokenFrame) || err != io.ErrUnexpectedEOF || broken != 1 {
+					t.Fatalf("seed %d: %q, %v, broken %d times", seed, got, err, broken)
+				}
+				break
+			}
+			if took := time.Since(began); took != abortDelay {
+				t.Fatalf("seed %d: the end came after %v", seed, took)
+			}
 		}
-		var got []byte
-		var err error
-		for n := 0; err == nil; got = got[:len(got)+n] {
-			got = append(got, make([]byte, 1+random.IntN(30))...)[:len(got)]
-			n, err = s.Read(got[len(got):cap(got)][:1+random.IntN(cap(got)-len(got))])
-		}
-		if !strings.HasPrefix(string(got), sent) || !strings.HasSuffix(string(got), brokenFrame) || err != io.ErrUnexpectedEOF || broken != 1 {
-			t.Fatalf("seed %d: %q, %v, broken %d times", seed, got, err, broken)
-		}
-	}
+	})
 }
 
 // noEnd gives all of its chunks and then (0, nil), never an end of its own.
