@@ -22,7 +22,7 @@ func Markdown() string {
 		fmt.Fprintf(&b, "## %s\n\n| cause | seen as | meaning | exit |\n|---|---|---|---|\n", headings[kind])
 		for _, r := range rows {
 			if r.Kind == kind {
-				fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s |\n", r.name(), r.name(), r.signature(), r.Sentence, r.exit())
+				fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s |\n", r.name(), strings.ToLower(r.name()), r.signature(), r.Sentence, r.exit())
 			}
 		}
 		b.WriteString("\n")
