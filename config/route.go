@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -82,6 +83,9 @@ func upstreamProblems(u *url.URL) (problems []string) {
 	host := u.Hostname()
 	add(u.Scheme != "https" && u.Scheme != "http", "must begin with https://")
 	add(u.Scheme == "http" && !isLoopback(host), "must begin with https://, since anybody on the way could read the token (http is for loopback only)")
+	add(host == "", "names no host: write the resource's own, https://NAME.openai.azure.com")
+	add(strings.HasSuffix(host, "."), "must not have a dot behind the host's name: certificates do not cover it")
+	add(!validPort(u.Port()), "has a port that does not exist: leave it away, or write one up to 65535")
 	add(u.User != nil, "must not hold a user or password: remove what is before the @")
 	add(u.RawQuery != "" || u.ForceQuery, "must not have a query: remove the ? and what follows (clients send their own api-version)")
 	add(u.Fragment != "", "must not have a fragment: remove the # and what follows")
@@ -90,6 +94,11 @@ func upstreamProblems(u *url.URL) (problems []string) {
 	add(strings.Contains(host, ".privatelink."), "certificates do not cover privatelink names: write the public one, without privatelink, which the private DNS zone resolves too")
 	add(true, basePathProblem(u))
 	return slices.DeleteFunc(problems, func(text string) bool { return text == "" })
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 var (
@@ -168,7 +177,7 @@ var refusedHeaders = []string{
 
 // keyHeaders are taken before the token by a resource, and needed by API
 // Management in front of one.
-var keyHeaders = []string{"Api-Key", "Ocp-Apim-Subscription-Key"}
+var keyHeaders = []string{"Api-Key", "X-Api-Key", "Ocp-Apim-Subscription-Key"}
 
 func (l *loader) validateHeaders(setting string, r *Route) {
 	if r.Headers == nil {
@@ -185,7 +194,7 @@ func (l *loader) validateHeaders(setting string, r *Route) {
 			l.problem(at, "cannot be set, since the sidecar or the connection sets it: remove it")
 		case twice:
 			l.problem(at, "is set twice, since case makes no difference: remove one")
-		case slices.Contains(keyHeaders, key) && r.Upstream != nil && isResource(r.Upstream.Hostname()):
+		case slices.Contains(keyHeaders, strings.ReplaceAll(key, "_", "-")) && r.Upstream != nil && isResource(r.Upstream.Hostname()):
 			l.problem(at, "is for an API Management front: remove it, since the resource itself would check this key and not the token")
 		case strings.ContainsFunc(value.Reveal(), func(c rune) bool { return c < ' ' || c > '~' }):
 			l.problem(at, "holds a character that a header cannot: write ASCII")

@@ -32,7 +32,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 		h.metrics.tunnels.WithLabelValues(x.route.Prefix).Inc()
 	case isEventStream(res.Header):
 		res.Body = &eventStream{ReadCloser: res.Body, broken: func() { h.breakOff(x) }}
-	case res.StatusCode >= 400:
+	case diagnose.Covers(res.StatusCode): // others are not held back until their body has come
 		h.explain(x, res)
 	}
 	return nil

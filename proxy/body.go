@@ -43,6 +43,7 @@ type body struct {
 	offset  int64       // bytes read from src
 	err     error       // src's last word
 	trailer http.Header // as the client sent it; known when err is io.EOF
+	latest  *bodyReader // the one whose request is under way
 	holding bool
 	closed  bool
 }
@@ -87,7 +88,14 @@ func (b *body) newTrailer() http.Header {
 // open returns a reader of the whole body, from its first byte, that fills
 // trailer at the end.
 func (b *body) open(trailer http.Header) io.ReadCloser {
-	return &bodyReader{body: b, trailer: trailer}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.newReader(trailer)
+}
+
+func (b *body) newReader(trailer http.Header) io.ReadCloser {
+	b.latest = &bodyReader{body: b, trailer: trailer}
+	return b.latest
 }
 
 // reopen returns a further reader from the first byte, if all is still held.
@@ -97,14 +105,24 @@ func (b *body) reopen(trailer http.Header) (io.ReadCloser, error) {
 	if !b.holding || b.closed {
 		return nil, errors.New("proxy: the request's body is not held and cannot be sent again")
 	}
-	return b.open(trailer), nil
+	return b.newReader(trailer), nil
 }
 
-// forget stops holding: the answer has begun, and no replay can follow.
+// forget stops holding: the answer has begun, and no replay can follow. What
+// the replay under way has yet to read stays until it has.
 func (b *body) forget() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.drop()
+	b.holding = false
+	b.dropRead()
+}
+
+// dropRead drops what is held, unless it is still to be held or to be read.
+func (b *body) dropRead() {
+	lagging := b.latest != nil && !b.latest.closed && b.latest.offset < int64(len(b.held))
+	if !b.holding && !lagging {
+		b.drop()
+	}
 }
 
 // release ends all reading. The client's body must not be touched once the
@@ -179,6 +197,7 @@ func (r *bodyReader) Close() error {
 	r.body.mu.Lock()
 	defer r.body.mu.Unlock()
 	r.closed = true
+	r.body.dropRead()
 	return nil
 }
 
@@ -221,6 +240,7 @@ func (r *bodyReader) readHeld(p []byte) (n int, done bool, err error) {
 	case r.offset < int64(len(b.held)):
 		n = copy(p, b.held[r.offset:])
 		r.offset += int64(n)
+		b.dropRead()
 		return n, true, nil
 	case r.offset < b.offset: // what this reader lacks is no longer held
 		return 0, true, errBodyClosed

@@ -32,7 +32,9 @@ type apiError struct {
 
 var (
 	errNoRoute           = apiError{status: http.StatusBadRequest, code: "no_route", message: "No route of the sidecar has a prefix that matches this path. Check api_base against the routes in the sidecar's configuration."}
-	errInvalidInboundKey = apiError{status: http.StatusUnauthorized, code: "invalid_inbound_key", message: "The sidecar asks for an inbound key, as api-key, x-api-key or bearer, and this request shows none that it knows."}
+	errMethodRefused     = apiError{status: http.StatusMethodNotAllowed, code: "method_refused", message: "The sidecar does not forward TRACE: its answer would give the token away."}
+	errPathRefused       = apiError{status: http.StatusBadRequest, code: "path_refused", message: "The path has a dot segment, which would lead out of the base path of this route."}
+	errInvalidInboundKey = apiError{status: http.StatusUnauthorized, code: "invalid_inbound_key", message: "The sidecar asks for an inbound key, as api-key, x-api-key, Ocp-Apim-Subscription-Key or bearer, and this request shows none that it knows."}
 	errOriginRefused     = apiError{status: http.StatusForbidden, code: "origin_refused", message: "The sidecar does not answer web pages: the request carries an Origin header."}
 	errHostRefused       = apiError{status: http.StatusForbidden, code: "host_refused", message: "The sidecar listens on a loopback address and was asked under another name. Use 127.0.0.1 or localhost."}
 	errTokenUnavailable  = apiError{status: http.StatusServiceUnavailable, code: "token_unavailable", message: "The sidecar has no Entra ID token for this route. Its log, its status page and `entra-sidecar check` say why."}

@@ -298,7 +298,7 @@ func TestARequestThatIsCutByTheServersEndIsNotAnswered(t *testing.T) {
 	})
 	ctx, end := context.WithCancel(context.Background())
 	front := httptest.NewUnstartedServer(s.front.Config.Handler)
-	front.Config.ErrorLog = quietLog(s.logger)
+	front.Config.ErrorLog = debugLog(s.logger)
 	front.Config.BaseContext = func(net.Listener) context.Context { return ctx }
 	front.Start()
 	t.Cleanup(front.Close)

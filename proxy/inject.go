@@ -38,14 +38,20 @@ func (i *injector) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // send sends r with token. GetBody lets the transport take another connection
-// when a pooled one turns out to be dead before anything was written.
+// when a pooled one turns out to be dead before anything was written. With an
+// Idempotency-Key it would also repeat what was written, and Azure OpenAI does
+// not say that it honours one: such a request is not given a second chance.
 func (i *injector) send(x *exchange, r *http.Request, token *tokencache.Token) (*http.Response, error) {
 	x.token = token
 	r.Header["Authorization"] = []string{token.Authorization()}
-	if r.Body != nil {
+	if r.Body != nil && !namesIdempotency(r.Header) {
 		r.GetBody = func() (io.ReadCloser, error) { return x.body.reopen(r.Trailer) }
 	}
 	return i.next.RoundTrip(r)
+}
+
+func namesIdempotency(h http.Header) bool {
+	return h["Idempotency-Key"] != nil || h["X-Idempotency-Key"] != nil
 }
 
 // replay answers a 401 that blames the token with a second try, if the body can

@@ -90,7 +90,7 @@ type sidecar struct {
 func start(t testing.TB, azure http.HandlerFunc, change ...func(*setup)) *sidecar {
 	t.Helper()
 	upstream := httptest.NewTLSServer(azure)
-	upstream.Config.ErrorLog = quietLog(zap.NewNop())
+	upstream.Config.ErrorLog = debugLog(zap.NewNop())
 	return startBefore(t, upstream, change...)
 }
 
@@ -143,7 +143,7 @@ func (s *sidecar) run(c *setup) {
 	s.Handler = h
 	c.Guard.Handler = h
 	s.front = httptest.NewUnstartedServer(&c.Guard)
-	s.front.Config.ErrorLog = quietLog(zap.NewNop())
+	s.front.Config.ErrorLog = debugLog(zap.NewNop())
 	if c.FrontTLS {
 		s.front.StartTLS()
 	} else {

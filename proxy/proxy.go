@@ -100,7 +100,7 @@ func New(o Options) (*Handler, error) {
 		Transport:      &injector{next: o.Upstream, metrics: h.metrics},
 		ModifyResponse: h.modifyResponse,
 		ErrorHandler:   h.fail,
-		ErrorLog:       quietLog(o.Logger),
+		ErrorLog:       debugLog(o.Logger),
 		BufferPool:     newBufferPool(),
 	}
 	return h, nil
@@ -127,8 +127,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, e apiError) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	raw := rawPath(r)
 	route := h.routes.match(raw)
-	if route == nil || r.Method == http.MethodConnect {
-		h.refuse(w, r, errNoRoute)
+	if e, refused := refusedTarget(r, route, raw); refused {
+		h.refuse(w, r, e)
 		return
 	}
 	x := h.begin(w, r)
@@ -156,16 +156,38 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.finishBody()
 }
 
+// unwantedBodyTimeout is how long a client may go on sending a body after its
+// answer, before its connection is closed.
+const unwantedBodyTimeout = 5 * time.Second
+
+// refusedTarget says what no route forwards.
+func refusedTarget(r *http.Request, route *Route, raw string) (apiError, bool) {
+	switch {
+	// The answer to TRACE is the request's head (RFC 9110, section 9.3.8): the
+	// client would read our token in it.
+	case r.Method == http.MethodTrace, r.Method == "TRACK":
+		return errMethodRefused, true
+	case route == nil, r.Method == http.MethodConnect:
+		return errNoRoute, true
+	case route.confined() && hasDotSegment(raw):
+		return errPathRefused, true
+	}
+	return apiError{}, false
+}
+
 // finishBody reads to its end what Azure did not want of the body. Left to
 // net/http, that happens after the handler, and the background read that the
 // end of a body starts then makes it panic at the connection's next request:
 // full duplex does not expect it. The answer goes out first, since the client
 // may be slow.
 func (x *exchange) finishBody() {
-	if !x.body.ended() {
-		_ = http.NewResponseController(&x.response).Flush()
-		_ = x.inbound.Body.Close()
+	if x.body.ended() {
+		return
 	}
+	control := http.NewResponseController(&x.response)
+	_ = control.Flush()
+	_ = control.SetReadDeadline(time.Now().Add(unwantedBodyTimeout))
+	_ = x.inbound.Body.Close()
 }
 
 // CloseTunnels ends all WebSockets, present and future, with close code 1001
@@ -267,9 +289,9 @@ func (x *exchange) fields(status int) []zap.Field {
 	return fields
 }
 
-// quietLog passes net/http's own complaints on at debug level: what matters in
+// debugLog passes ReverseProxy's complaints on at debug level: what matters in
 // them is in the access log already.
-func quietLog(l *zap.Logger) *log.Logger {
+func debugLog(l *zap.Logger) *log.Logger {
 	std, err := zap.NewStdLogAt(l, zapcore.DebugLevel)
 	if err != nil { // only for an unknown level
 		panic(err)

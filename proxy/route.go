@@ -44,6 +44,29 @@ func (r *Route) matches(raw string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
+// confined reports whether the route leads to a part of its upstream only.
+func (r *Route) confined() bool {
+	return strings.Trim(r.Upstream.Path, "/") != "" || r.Path != ""
+}
+
+// hasDotSegment finds "." and ".." in a raw path, in whatever spelling a server
+// behind us may take for one.
+func hasDotSegment(raw string) bool {
+	if !strings.ContainsAny(raw, ".%") {
+		return false
+	}
+	path, err := url.PathUnescape(raw)
+	if err != nil {
+		return true
+	}
+	for segment := range strings.FieldsFuncSeq(path, func(c rune) bool { return c == '/' || c == '\\' }) {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
+}
+
 // routeTable holds the routes with the longest prefix first.
 type routeTable []*Route
 
@@ -56,6 +79,9 @@ func newRouteTable(routes []Route) (routeTable, error) {
 		}
 		if r.Upstream == nil || r.Upstream.Host == "" {
 			return nil, fmt.Errorf("proxy: route %s has no upstream", r.Prefix)
+		}
+		if r.Upstream.Scheme != "https" && !isLoopbackHost(r.Upstream.Host) {
+			return nil, fmt.Errorf("proxy: route %s would send tokens over plain %s", r.Prefix, r.Upstream.Scheme)
 		}
 		table = append(table, r)
 	}

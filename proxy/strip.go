@@ -17,6 +17,7 @@ var credentialHeaders = map[string]bool{
 	"proxy-authorization":       true,
 	"cookie":                    true,
 	"cookie2":                   true,
+	"ocp-apim-trace":            true, // its answer may show the request's head
 	"forwarded":                 true,
 	"x-real-ip":                 true,
 }
@@ -87,7 +88,8 @@ func stripProtocols(lines []string) []string {
 	return []string{strings.Join(kept, ", ")}
 }
 
-// stripQuery removes the parameters api-key and subscription-key and leaves
+// stripQuery removes the parameters subscription-key, and those that are called
+// as a credential's header is, such as api-key and authorization, and leaves
 // every other byte of the query as it is. Parameters end at ";" too, as some
 // servers have it.
 func stripQuery(raw string) string {
@@ -115,16 +117,13 @@ func stripQuery(raw string) string {
 func isSeparator(c byte) bool { return c == '&' || c == ';' }
 
 // mayHoldKey is a cheap look before taking the query apart. "%" may hide a name.
-func mayHoldKey(raw string) bool { return strings.ContainsAny(raw, "%kK") }
+func mayHoldKey(raw string) bool { return strings.ContainsAny(raw, "%kKzZ") }
 
 func isKeyParameter(pair string) bool {
 	name, _, _ := strings.Cut(pair, "=")
 	if decoded, err := url.QueryUnescape(name); err == nil {
 		name = decoded
 	}
-	switch strings.ToLower(strings.ReplaceAll(strings.TrimSpace(name), "_", "-")) {
-	case "api-key", "subscription-key":
-		return true
-	}
-	return false
+	name = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(name), "_", "-"))
+	return name == "subscription-key" || credentialHeaders[name]
 }

@@ -121,7 +121,7 @@ func TestTransparency(t *testing.T) {
 	const cases = 300
 	upstream := &scripted{}
 	server := httptest.NewUnstartedServer(upstream)
-	server.Config.ErrorLog = quietLog(zap.NewNop())
+	server.Config.ErrorLog = debugLog(zap.NewNop())
 	server.StartTLS()
 	s := startBefore(t, server, func(c *setup) { c.Route.Tokens = newTokens("token-1") })
 	for seed := range uint64(cases) {

@@ -151,7 +151,7 @@ func TestTheCallersTLSSettingsAreLeftAlone(t *testing.T) {
 func TestOldTLSIsRefused(t *testing.T) {
 	upstream := httptest.NewUnstartedServer(&recorder{})
 	upstream.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
-	upstream.Config.ErrorLog = quietLog(zap.NewNop())
+	upstream.Config.ErrorLog = debugLog(zap.NewNop())
 	upstream.StartTLS()
 	s := startBefore(t, upstream)
 	assertOwnError(t, s.post("/x", "{}"), 502, "upstream_unreachable")

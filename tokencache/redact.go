@@ -12,6 +12,8 @@ var (
 	// A name, "=" or ":", and a value, in a form, in JSON or in prose.
 	namedSecret = regexp.MustCompile(`(?i)((?:client_?secret|client_?assertion|(?:access|refresh|id)_?token|password|"token"|secret)\\?["']?\s*[=:]\s*\\?["']?)[^\s"'&,}\\]+`)
 
+	bearer = regexp.MustCompile(`(?i)(bearer\s+)[\w.~+/-]{12,}=*`) // longer than a word of prose
+
 	userinfo = regexp.MustCompile(`(://)[^/\s@"']+@`)
 )
 
@@ -20,5 +22,6 @@ func redact(s string) string {
 	s = rawAnswer.ReplaceAllString(s, "")
 	s = jwt.ReplaceAllString(s, "[redacted]")
 	s = namedSecret.ReplaceAllString(s, "$1[redacted]")
+	s = bearer.ReplaceAllString(s, "$1[redacted]")
 	return userinfo.ReplaceAllString(s, "$1[redacted]@")
 }

@@ -20,6 +20,7 @@ package diagnose
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -112,6 +113,12 @@ func Causes() []Row {
 		all = append(all, part...)
 	}
 	return all
+}
+
+// Covers reports whether any row is about answers of this status: what it does
+// not cover need not be read.
+func Covers(status int) bool {
+	return slices.ContainsFunc(answers, func(r Row) bool { return r.Status == status })
 }
 
 // Diagnose tells the cause of a refusal. It reports false for whatever is not

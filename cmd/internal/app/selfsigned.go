@@ -137,16 +137,17 @@ var systemBundles = []string{
 func writeBundle(name string, certificate tls.Certificate, logger *zap.Logger) error {
 	authority := certificate.Certificate[len(certificate.Certificate)-1]
 	bundle := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority})
-	public := readFirst(append([]string{os.Getenv("SSL_CERT_FILE")}, systemBundles...))
+	public := readFirst(append([]string{os.Getenv("SSL_CERT_FILE")}, systemBundles...), name)
 	if public == nil {
 		logger.Warn("no public authorities were found: a client that is given this bundle trusts the sidecar only", zap.String("file", name))
 	}
 	return writeFile(name, append(bundle, public...), 0o644)
 }
 
-func readFirst(names []string) []byte {
+// readFirst reads the first file that there is, but for the one to be written.
+func readFirst(names []string, but string) []byte {
 	for _, name := range names {
-		if name == "" {
+		if name == "" || name == but {
 			continue
 		}
 		if content, err := os.ReadFile(name); err == nil {

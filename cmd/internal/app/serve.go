@@ -37,9 +37,9 @@ type server struct {
 
 // serve runs the proxy until ctx ends, and then drains.
 func serve(ctx context.Context, c *config.Config, logger *zap.Logger, lookup func(string) (string, bool)) error {
-	tracer, flush, err := newTracer(ctx, lookup)
+	tracer, flush, err := newTracer(ctx, lookup, logger)
 	if err != nil {
-		return err
+		return &exitError{exitUsage, err}
 	}
 	defer flushSpans(flush, logger)
 	s, err := newServer(c, logger, tracer)
@@ -76,13 +76,16 @@ func newServer(c *config.Config, logger *zap.Logger, tracer trace.Tracer) (*serv
 		Registerer:     s.registry,
 		Tracer:         tracer,
 	})
+	if err != nil {
+		return nil, err
+	}
 	s.registry.MustRegister(
 		tokencache.NewCollector(s.tokens.caches),
 		newBuildInfo(),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return s, err
+	return s, nil
 }
 
 func (s *server) routes() []proxy.Route {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -20,7 +21,7 @@ import (
 // The variables are those of
 // https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/;
 // of the protocols only http/protobuf is built in.
-func newTracer(ctx context.Context, lookup func(string) (string, bool)) (trace.Tracer, func(context.Context) error, error) {
+func newTracer(ctx context.Context, lookup func(string) (string, bool), logger *zap.Logger) (trace.Tracer, func(context.Context) error, error) {
 	if !tracingWanted(lookup) {
 		return nil, func(context.Context) error { return nil }, nil
 	}
@@ -37,6 +38,9 @@ func newTracer(ctx context.Context, lookup func(string) (string, bool)) (trace.T
 	if err != nil {
 		return nil, nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		logger.Warn("spans could not be sent", zap.Error(err))
+	}))
 	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(described))
 	return provider.Tracer("entra-sidecar"), provider.Shutdown, nil
 }
