@@ -20,7 +20,7 @@ type Text struct {
 }
 
 const (
-	width  = 96 // to which sentences are wrapped; commands never are
+	width  = 80 // to which sentences are wrapped; commands never are
 	column = 19 // where summaries begin
 )
 
@@ -73,7 +73,8 @@ func (t *Text) Step(s Step) {
 	t.line(s.Status, s.Name, s.Summary)
 	for _, name := range shown[s.Name] {
 		if value := s.Facts[name]; value != "" && (s.Status != Passed || name != "azure_request_id") {
-			t.fact(strings.TrimPrefix(strings.ReplaceAll(name, "_", " "), "azure "), printable(value))
+			name = strings.TrimPrefix(strings.ReplaceAll(name, "_", " "), "azure ")
+			t.under("", fmt.Sprintf("%-12s", name), value)
 		}
 	}
 	for i, source := range s.Sources {
@@ -83,7 +84,7 @@ func (t *Text) Step(s Step) {
 		} else if i == len(s.Sources)-1 && source.Remedy == nil {
 			status = Failed
 		}
-		t.print("%*s%s %s\n", column, "", t.mark(status), t.paint(dim, fmt.Sprintf("%-27s %s", source.Source, printable(source.Reason))))
+		t.under(t.mark(status)+" ", fmt.Sprintf("%-28s", source.Source), source.Reason)
 	}
 	for _, f := range s.Findings {
 		t.finding(f)
@@ -183,10 +184,15 @@ func (t *Text) remedy(commands string) {
 	t.gap()
 }
 
-func (t *Text) fact(name, value string) {
-	for _, line := range wrap(value, width-column-len("certificate ")) {
-		t.print("%*s%s\n", column, "", t.paint(dim, fmt.Sprintf("%-*s %s", len("certificate"), name, line)))
-		name = ""
+// under prints something below a summary, with the lines of its text aligned.
+func (t *Text) under(mark, name, text string) {
+	blank := ""
+	if mark != "" {
+		blank = "  "
+	}
+	for _, line := range wrap(printable(text), width-column) {
+		t.print("%*s%s%s\n", column, "", mark, t.paint(dim, name+line))
+		mark, name = blank, strings.Repeat(" ", len(name))
 	}
 }
 
