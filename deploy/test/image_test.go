@@ -51,7 +51,7 @@ func newBuilder(t *testing.T) *builder {
 		volumes: []string{
 			goenv[0] + ":/usr/local/go:ro",
 			filepath.Join(goenv[1], "cache/download") + ":/proxy:ro", // is laid out as a module proxy
-			goenv[2] + ":/root/.cache/go-build",
+			goenv[2] + ":/cache",
 		},
 	}
 	b.standIn(busybox)
@@ -88,7 +88,7 @@ func (b *builder) standIn(busybox string) {
 		}
 	}
 	b.run("config", "--env", "PATH=/usr/local/go/bin:/usr/bin:/bin", "--env", "GOPROXY=file:///proxy", "--env", "GOSUMDB=off",
-		"--env", "GOTOOLCHAIN=local", container)
+		"--env", "GOTOOLCHAIN=local", "--env", "GOCACHE=/cache", container)
 	b.run("commit", "--rm", container, "localhost/stand-in")
 }
 
@@ -96,7 +96,7 @@ func (b *builder) standIn(busybox string) {
 func (b *builder) build(target, architecture string) *image {
 	b.t.Helper()
 	name := "localhost/" + target + ":" + architecture
-	args := []string{"build", "--isolation", "chroot", "--format", "docker", "--layers", "--platform", "linux/" + architecture,
+	args := []string{"build", "--isolation", "chroot", "--format", "docker", "--platform", "linux/" + architecture,
 		"--build-arg", "BUILDPLATFORM=linux/" + runtime.GOARCH, // which old versions of buildah do not set themselves
 		"--build-arg", "GO_IMAGE=localhost/stand-in", "--build-arg", "AZURE_CLI_IMAGE=localhost/stand-in",
 		"--build-arg", "VERSION=" + testVersion, "--build-arg", "REVISION=abc", "--target", target, "--tag", name}
