@@ -88,24 +88,30 @@ type result struct {
 	median    time.Duration
 }
 
-// compare gives every target its turn in each round.
+// compare gives every target its turn in each round. Connections stay open from
+// round to round: the first round, which opens them, does not count.
 func compare(b *testing.B, upstream *httptest.Server, targets []target, connections int) map[string][]result {
 	results := make(map[string][]result)
-	for range rounds {
+	clients := make(map[string]*http.Client)
+	for _, t := range targets {
+		transport := upstream.Client().Transport.(*http.Transport).Clone()
+		transport.MaxIdleConnsPerHost = connections
+		defer transport.CloseIdleConnections()
+		clients[t.name] = &http.Client{Transport: transport}
+	}
+	for round := range rounds + 1 {
 		for _, t := range targets {
-			results[t.name] = append(results[t.name], load(b, upstream, t.url+path, connections))
+			r := load(b, clients[t.name], t.url+path, connections)
+			if round > 0 {
+				results[t.name] = append(results[t.name], r)
+			}
 		}
 	}
 	return results
 }
 
 // load keeps so many connections busy for the length of a round.
-func load(b *testing.B, upstream *httptest.Server, url string, connections int) result {
-	transport := upstream.Client().Transport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = connections
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport}
-
+func load(b *testing.B, client *http.Client, url string, connections int) result {
 	var mu sync.Mutex
 	var all []time.Duration
 	var workers sync.WaitGroup
