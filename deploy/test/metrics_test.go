@@ -26,8 +26,9 @@ const (
 
 // An alert is a rule of deploy/prometheus.
 type alert struct {
-	Alert string `json:"alert"`
-	Expr  string `json:"expr"`
+	Alert  string            `json:"alert"`
+	Expr   string            `json:"expr"`
+	Labels map[string]string `json:"labels"`
 }
 
 func alerts(t *testing.T) (all []alert) {
@@ -365,5 +366,17 @@ func TestTheCausesThatTheAlertLeavesOutExist(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(known), " "), cause) {
 			t.Errorf("the emulator knows no cause %s", cause)
 		}
+	}
+}
+
+func TestTheREADMEListsTheAlerts(t *testing.T) {
+	readme := string(read(t, filepath.Dir(alertsFile)+"/README.md"))
+	for _, a := range alerts(t) {
+		if row := fmt.Sprintf("| `%s` | %s |", a.Alert, a.Labels["severity"]); !strings.Contains(readme, row) {
+			t.Errorf("README.md lacks the row %s", row)
+		}
+	}
+	if rows, all := strings.Count(readme, "\n| `EntraSidecar"), len(alerts(t)); rows != all {
+		t.Errorf("README.md has %d rows for %d alerts", rows, all)
 	}
 }
