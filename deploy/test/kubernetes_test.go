@@ -21,6 +21,7 @@ import (
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -31,7 +32,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// kinds are the API types that the manifests may use.
+// kinds are the API types that the manifests may use; the last three only those of LiteLLM's charts.
 var kinds = map[metav1.TypeMeta]func() metav1.Object{
 	{APIVersion: "v1", Kind: "Namespace"}:                            func() metav1.Object { return new(corev1.Namespace) },
 	{APIVersion: "v1", Kind: "ServiceAccount"}:                       func() metav1.Object { return new(corev1.ServiceAccount) },
@@ -45,6 +46,9 @@ var kinds = map[metav1.TypeMeta]func() metav1.Object{
 	{APIVersion: "monitoring.coreos.com/v1", Kind: "ServiceMonitor"}: func() metav1.Object { return new(monitoringv1.ServiceMonitor) },
 	{APIVersion: "monitoring.coreos.com/v1", Kind: "PodMonitor"}:     func() metav1.Object { return new(monitoringv1.PodMonitor) },
 	{APIVersion: "monitoring.coreos.com/v1", Kind: "PrometheusRule"}: func() metav1.Object { return new(monitoringv1.PrometheusRule) },
+	{APIVersion: "batch/v1", Kind: "Job"}:                            func() metav1.Object { return new(batchv1.Job) },
+	{APIVersion: "v1", Kind: "Secret"}:                               func() metav1.Object { return new(corev1.Secret) },
+	{APIVersion: "v1", Kind: "Pod"}:                                  func() metav1.Object { return new(corev1.Pod) },
 }
 
 // objects are decoded manifests.
