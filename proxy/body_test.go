@@ -175,8 +175,7 @@ func TestBodiesUnderRandomUse(t *testing.T) {
 func useRandomly(random *rand.Rand, b *body, sent []byte, broken bool) error {
 	type reading struct {
 		io.ReadCloser
-		got  []byte
-		done bool
+		got []byte
 	}
 	readers := []*reading{{ReadCloser: b.open(nil)}}
 	for range 100 {
