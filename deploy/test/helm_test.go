@@ -158,7 +158,8 @@ func TestTheGatewaysPartsFitTogether(t *testing.T) {
 		}
 	}
 	hpa := one[*autoscalingv2.HorizontalPodAutoscaler](t, r.objects)
-	if hpa.Spec.ScaleTargetRef.Name != deployment.Name || deployment.Spec.Replicas != nil {
+	target := hpa.Spec.ScaleTargetRef
+	if target.Kind != "Deployment" || target.APIVersion != "apps/v1" || target.Name != deployment.Name || deployment.Spec.Replicas != nil {
 		t.Error("the autoscaler and the Deployment disagree over who counts the replicas")
 	}
 	if pod.sidecar.Resources.Requests.Cpu().IsZero() {
