@@ -55,7 +55,7 @@ func TestAnAuthenticationFailureSaysItsCause(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := start(t, fails(test.status, test.body, "Apim-Request-Id", "its-id", "Etag", `"x"`))
-			s.tokens.values = s.tokens.values[:1]
+			s.tokens.set(nil, "token-1")
 			res := s.post("/x", "{}")
 			assertAnnotated(t, res, test.status, test.body, test.cause)
 			if res.Header.Get("Apim-Request-Id") != "its-id" {
@@ -149,7 +149,7 @@ func TestWhatIsNotAnnotatedPassesByteForByte(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := start(t, fails(test.status, test.body, test.header...))
-			s.tokens.values = s.tokens.values[:1]
+			s.tokens.set(nil, "token-1")
 			res := s.post("/x", "{}")
 			if res.StatusCode != test.status || res.body != test.body || res.err != nil {
 				t.Errorf("status %d, %v: %.200q", res.StatusCode, res.err, res.body)
@@ -221,7 +221,7 @@ func TestAnAnnotationNamesNoIdentity(t *testing.T) {
 	for _, body := range []string{noAccess, lacksAction, badToken, wrongTenant, missingKey} {
 		for _, status := range []int{400, 401, 403} {
 			s := start(t, fails(status, body))
-			s.tokens.values = newTokens(jwt(claims)).values
+			s.tokens.set(nil, jwt(claims))
 			res := s.post("/x", "{}")
 			if strings.Contains(res.body, "canary") || strings.Contains(fmt.Sprint(res.Header), "canary") {
 				t.Errorf("%v %s", res.Header, res.body)
@@ -232,7 +232,7 @@ func TestAnAnnotationNamesNoIdentity(t *testing.T) {
 
 func TestADiagnosisKnowsTokenPathAndQuery(t *testing.T) {
 	s := start(t, fails(401, badToken))
-	s.tokens.values = newTokens(jwt(`{"aud":"https://ai.azure.com","oid":"an-object"}`)).values
+	s.tokens.set(nil, jwt(`{"aud":"https://ai.azure.com","oid":"an-object"}`))
 	if got := s.post("/x", "{}").Header.Get("X-Entra-Sidecar-Cause"); got != "wrong-audience" {
 		t.Errorf("cause %q: the token's claims are not known to it", got)
 	}

@@ -91,7 +91,7 @@ func TestNoTokenIs503WithRetryAfter(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			azure := &recorder{}
 			s := start(t, azure.ServeHTTP)
-			s.tokens.err = test.err
+			s.tokens.set(test.err)
 			res := s.post("/x", "{}")
 			assertOwnError(t, res, 503, "token_unavailable")
 			if got := res.Header.Get("Retry-After"); got != test.retryAfter {

@@ -82,7 +82,7 @@ func TestGuard(t *testing.T) {
 			if reached := len(azure.all()) > 0; reached != (test.want == "") {
 				t.Errorf("the upstream was reached: %t", reached)
 			}
-			if test.want != "" && s.tokens.asked > 0 {
+			if test.want != "" && s.tokens.wasAsked() {
 				t.Error("a token was fetched for a client that may not ask")
 			}
 			if reached := len(azure.all()) > 0; reached && test.keys != nil {

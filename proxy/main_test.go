@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -328,16 +329,36 @@ type refusedCall struct {
 
 func newTokens(values ...string) *tokens {
 	s := &tokens{}
+	s.set(nil, values...)
+	return s
+}
+
+// errPanic makes a source panic.
+var errPanic = errors.New("on purpose")
+
+// set starts the script anew: from now on these tokens, or the error.
+func (s *tokens) set(err error, values ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err, s.values = err, nil
 	for _, value := range values {
 		s.values = append(s.values, tokencache.NewToken(value, time.Now().Add(time.Hour)))
 	}
-	return s
+}
+
+func (s *tokens) wasAsked() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked > 0
 }
 
 func (s *tokens) Token(ctx context.Context) (*tokencache.Token, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
+	if s.err == errPanic {
+		panic(s.err)
+	}
 	if s.err != nil {
 		return nil, s.err
 	}

@@ -241,18 +241,18 @@ func TestTheBudgetBoundsWhatAllRequestsHold(t *testing.T) {
 		t.Errorf("no room for it, and yet %d", res.StatusCode)
 	}
 	assertReportedWithoutWaiting(t, s)
-	s.tokens.values = newTokens("token-1", "token-2").values
+	s.tokens.set(nil, "token-1", "token-2")
 	if res := s.do(s.request("POST", "/unknown", io.MultiReader(strings.NewReader(strings.Repeat("y", 600))))); res.StatusCode != 401 {
 		t.Errorf("no room for it when chunked, and yet %d", res.StatusCode)
 	}
-	s.tokens.values = newTokens("token-1", "token-2").values
+	s.tokens.set(nil, "token-1", "token-2")
 	if res := s.post("/small", strings.Repeat("y", 300)); res.StatusCode != 200 {
 		t.Errorf("room for it, and yet %d", res.StatusCode)
 	}
 	close(hold)
 	<-first
 	eventually(t, "the budget to be free", func() bool { return s.budget.used.Load() == 0 })
-	s.tokens.values = newTokens("token-1", "token-2").values
+	s.tokens.set(nil, "token-1", "token-2")
 	if res := s.post("/later", strings.Repeat("y", 1000)); res.StatusCode != 200 {
 		t.Errorf("room for all of it, and yet %d", res.StatusCode)
 	}
@@ -284,7 +284,7 @@ func TestASecondRefusalPassesAzuresSecondAnswer(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, badToken)
 	}, func(c *setup) { c.AnnotateErrors = false })
-	s.tokens.values = newTokens("token-1", "token-2", "token-3").values
+	s.tokens.set(nil, "token-1", "token-2", "token-3")
 	res := s.post("/x", "{}")
 	if res.StatusCode != 401 || res.body != badToken || res.Header.Get("Apim-Request-Id") != "id-2" || n.Load() != 2 {
 		t.Errorf("status %d, %q after %d requests: %s", res.StatusCode, res.Header.Get("Apim-Request-Id"), n.Load(), res.body)
@@ -303,7 +303,7 @@ func TestWithoutAnotherTokenTheRefusalStands(t *testing.T) {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, badToken)
 	}, func(c *setup) { c.AnnotateErrors = false })
-	s.tokens.values = newTokens("token-1").values
+	s.tokens.set(nil, "token-1")
 	res := s.post("/x", "{}")
 	if res.StatusCode != 401 || res.body != badToken || res.Header.Get("X-Of-Azure") != "1" || n.Load() != 1 {
 		t.Errorf("status %d after %d requests: %s", res.StatusCode, n.Load(), res.body)
@@ -456,6 +456,38 @@ func TestAnEarly401IsReplayedWhileTheClientIsStillSending(t *testing.T) {
 	}
 }
 
+// A client that waits for 100 Continue gets it once, and from the try that
+// wants the body; and a refusal without it.
+func TestAClientThatWaitsFor100Continue(t *testing.T) {
+	const request = "POST /x HTTP/1.1\nHost: localhost\nExpect: 100-continue\nContent-Length: 4\n\n"
+	t.Run("the first try does not want the body", func(t *testing.T) {
+		azure := &recorder{}
+		s := start(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") == "Bearer token-1" {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			azure.ServeHTTP(w, r)
+		})
+		w := s.dial()
+		w.send(request)
+		if res := w.answer("POST"); res.StatusCode != http.StatusContinue {
+			t.Fatalf("status %d", res.StatusCode)
+		}
+		w.send("body")
+		if res := w.answer("POST"); res.StatusCode != http.StatusOK || azure.last(t).body != "body" {
+			t.Errorf("status %d, body %q", res.StatusCode, azure.last(t).body)
+		}
+	})
+	t.Run("no try wants the body", func(t *testing.T) {
+		s := start(t, fails(403, ""))
+		s.tokens.set(errors.New("no token"))
+		w := s.dial()
+		w.send(request)
+		assertOwnError(t, w.answer("POST"), 503, "token_unavailable")
+	})
+}
+
 // A retrier does what http.Transport does when a pooled connection turns out to
 // be dead: it closes the body and asks for another.
 type retrier struct {
@@ -488,7 +520,7 @@ func TestTheTransportMayTakeAnotherConnection(t *testing.T) {
 		s.reverse.Transport.(*injector).next.(retrier).RoundTripper.(*Transport).CloseIdleConnections()
 	})
 	for _, body := range []io.Reader{strings.NewReader("a body"), io.MultiReader(strings.NewReader("a body"))} {
-		s.tokens.values = newTokens("token-1", "token-2").values
+		s.tokens.set(nil, "token-1", "token-2")
 		if res := s.do(s.request("POST", "/x", body)); res.StatusCode != 200 || res.body != "a body" {
 			t.Errorf("status %d: %s", res.StatusCode, res.body)
 		}
@@ -568,7 +600,7 @@ func TestTheBudgetComesBackHoweverARequestEnds(t *testing.T) {
 			}
 		},
 		"no token": func(t *testing.T, s *sidecar) {
-			s.tokens.err = ending
+			s.tokens.set(ending)
 			if res := s.post("/x", "{}"); res.StatusCode != 503 {
 				t.Errorf("status %d", res.StatusCode)
 			}
@@ -582,7 +614,7 @@ func TestTheBudgetComesBackHoweverARequestEnds(t *testing.T) {
 			}
 		},
 		"the token source panics": func(t *testing.T, s *sidecar) {
-			s.routes[0].Tokens = panicking{}
+			s.tokens.set(errPanic)
 			if _, err := s.client.Do(s.request("POST", "/x", strings.NewReader("{}"))); err == nil {
 				t.Error("no error")
 			}
@@ -606,33 +638,5 @@ func TestTheBudgetComesBackHoweverARequestEnds(t *testing.T) {
 			end(t, s)
 			eventually(t, "the budget to be free", func() bool { return s.budget.used.Load() == 0 })
 		})
-	}
-}
-
-type panicking struct{ *tokens }
-
-func (panicking) Token(context.Context) (*tokencache.Token, error) { panic("on purpose") }
-
-// A roundTripper is a function that is one.
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-func TestTheFirstTryStopsReadingWhenTheSecondBegins(t *testing.T) {
-	var first io.Reader
-	s := start(t, (&recorder{}).ServeHTTP, func(c *setup) {
-		c.Upstream = roundTripper(func(r *http.Request) (*http.Response, error) {
-			if first == nil {
-				first = r.Body
-				return &http.Response{StatusCode: 401, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(badToken)), Request: r}, nil
-			}
-			if n, err := first.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errBodyClosed) {
-				t.Errorf("it read %d bytes, %v", n, err)
-			}
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: r.Body, Request: r, ContentLength: -1}, nil
-		})
-	})
-	if res := s.post("/x", "{}"); res.body != "{}" {
-		t.Errorf("status %d: %s", res.StatusCode, res.body)
 	}
 }

@@ -24,6 +24,9 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements [http.ResponseWriter].
 func (w *response) WriteHeader(code int) {
+	if code == http.StatusContinue {
+		return // net/http sends its own when the body is first read, and a client needs one
+	}
 	if code >= 200 {
 		w.code = code
 	}

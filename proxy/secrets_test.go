@@ -62,14 +62,8 @@ func TestNoSecretIsSeenAnywhere(t *testing.T) {
 		"/elsewhere", "/panic", "/no-token", "/ok?api-key=canary-client&subscription-key=canary-client&%61pi-key=canary-client",
 	} {
 		for _, key := range []string{"canary-inbound", "canary-client"} { // a good one and a bad one
-			s.tokens.values, s.tokens.err = newTokens(jwt(`{"oid":"canary-token"}`)+"canary-token", "another-canary-token").values, nil
-			s.routes[0].Tokens = s.tokens
-			switch path {
-			case "/panic":
-				s.routes[0].Tokens = panicking{}
-			case "/no-token":
-				s.tokens.err = errors.New("the source is away")
-			}
+			failure := map[string]error{"/panic": errPanic, "/no-token": errors.New("the source is away")}[path]
+			s.tokens.set(failure, jwt(`{"oid":"canary-token"}`)+"canary-token", "another-canary-token")
 			_, _ = fmt.Fprintln(&answers, s.exchangeSecrets(path, key))
 		}
 	}

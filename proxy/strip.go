@@ -88,8 +88,7 @@ func stripProtocols(lines []string) []string {
 	return []string{strings.Join(kept, ", ")}
 }
 
-// stripQuery removes the parameters subscription-key, and those that are called
-// as a credential's header is, such as api-key and authorization, and leaves
+// stripQuery removes the parameters that carry a key or a token and leaves
 // every other byte of the query as it is. Parameters end at ";" too, as some
 // servers have it.
 func stripQuery(raw string) string {
@@ -116,7 +115,8 @@ func stripQuery(raw string) string {
 
 func isSeparator(c byte) bool { return c == '&' || c == ';' }
 
-// mayHoldKey is a cheap look before taking the query apart. "%" may hide a name.
+// mayHoldKey is a cheap look before taking the query apart: every such name has
+// a "k" or a "z", unless "%" hides it.
 func mayHoldKey(raw string) bool { return strings.ContainsAny(raw, "%kKzZ") }
 
 func isKeyParameter(pair string) bool {
@@ -124,6 +124,9 @@ func isKeyParameter(pair string) bool {
 	if decoded, err := url.QueryUnescape(name); err == nil {
 		name = decoded
 	}
-	name = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(name), "_", "-"))
-	return name == "subscription-key" || credentialHeaders[name]
+	switch strings.ToLower(strings.ReplaceAll(strings.TrimSpace(name), "_", "-")) {
+	case "api-key", "x-api-key", "subscription-key", "ocp-apim-subscription-key", "authorization":
+		return true
+	}
+	return false
 }

@@ -75,18 +75,19 @@ func expectedAnswer(a exchanged) exchanged {
 
 // exchanged is one message as a peer saw it.
 type exchanged struct {
-	line    string // method and target, or status
-	header  map[string][]string
-	framing string // length or chunked
-	body    string
-	trailer map[string][]string
-	hints   int // informational answers before this one
-	end     string
+	line      string // method and target, or status
+	header    map[string][]string
+	framing   string // length or chunked
+	body      string
+	trailer   map[string][]string
+	hints     int // informational answers before this one
+	continued int // 100 among them
+	end       string
 }
 
 func (e exchanged) String() string {
 	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "%s, %s, %d hints, end %s\n", e.line, e.framing, e.hints, e.end)
+	_, _ = fmt.Fprintf(&b, "%s, %s, %d hints, %d times 100, end %s\n", e.line, e.framing, e.hints, e.continued, e.end)
 	for _, part := range []map[string][]string{e.header, e.trailer} {
 		for _, name := range slices.Sorted(maps.Keys(part)) {
 			_, _ = fmt.Fprintf(&b, "  %s: %q\n", name, part[name])
@@ -187,6 +188,7 @@ func (u *scripted) talk(c call, conn net.Conn) (answer exchanged) {
 		}
 		switch {
 		case res.StatusCode == http.StatusContinue:
+			answer.continued++
 			write()
 		case res.StatusCode < 200:
 			answer.hints++
