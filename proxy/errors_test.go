@@ -287,6 +287,30 @@ func TestAClientThatLeavesCancelsItsRequest(t *testing.T) {
 	}
 }
 
+// An answer may come just when the client has left.
+func TestAnAnswerThatFindsNoClientIsNotCounted(t *testing.T) {
+	closed := make(chan struct{})
+	s := start(t, nil, func(c *setup) {
+		c.Upstream = roundTripperFunc(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: closer(closed), Request: r}, nil
+		})
+	})
+	w := s.dial()
+	w.send("GET /x HTTP/1.1\nHost: localhost\n\n")
+	_ = w.Close()
+	if line := s.accessLog(); line["status"] != int64(statusClientGone) {
+		t.Errorf("logged as %v", line)
+	}
+	<-closed
+}
+
+// A closer is an empty body that closes a channel when it is closed.
+type closer chan struct{}
+
+func (closer) Read([]byte) (int, error) { return 0, io.EOF }
+func (c closer) Close() error           { close(c); return nil }
+
 // The drain's end cancels the context under all requests. No client may take
 // that for an empty answer.
 func TestARequestThatIsCutByTheServersEndIsNotAnswered(t *testing.T) {

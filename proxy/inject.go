@@ -34,6 +34,10 @@ func (i *injector) RoundTrip(r *http.Request) (*http.Response, error) {
 		res, err = i.replay(x, r, res)
 	}
 	x.body.forget()
+	if gone := r.Context().Err(); gone != nil && err == nil { // the client did not wait for it
+		_ = res.Body.Close()
+		return nil, gone
+	}
 	return res, err
 }
 
@@ -62,10 +66,6 @@ func (i *injector) replay(x *exchange, r *http.Request, res *http.Response) (*ht
 	}
 	again, err := repeat(x, r)
 	fresh := i.replace(r.Context(), x, challenge(res.Header), err == nil)
-	if err := r.Context().Err(); err != nil { // the client did not wait for it
-		_ = res.Body.Close()
-		return nil, err
-	}
 	if fresh == nil {
 		return res, nil
 	}

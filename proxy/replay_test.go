@@ -640,3 +640,22 @@ func TestTheBudgetComesBackHoweverARequestEnds(t *testing.T) {
 		})
 	}
 }
+
+func TestTheFirstTryStopsReadingWhenTheSecondBegins(t *testing.T) {
+	var first io.Reader
+	s := start(t, (&recorder{}).ServeHTTP, func(c *setup) {
+		c.Upstream = roundTripperFunc(func(r *http.Request) (*http.Response, error) {
+			if first == nil {
+				first = r.Body
+				return &http.Response{StatusCode: 401, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(badToken)), Request: r}, nil
+			}
+			if n, err := first.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errBodyClosed) {
+				t.Errorf("it read %d bytes, %v", n, err)
+			}
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: r.Body, Request: r, ContentLength: -1}, nil
+		})
+	})
+	if res := s.post("/x", "{}"); res.body != "{}" {
+		t.Errorf("status %d: %s", res.StatusCode, res.body)
+	}
+}
