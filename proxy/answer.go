@@ -214,7 +214,7 @@ func decode(body []byte, encoding string) (decoded []byte, whole bool) {
 // annotate appends the diagnosis to the message. It gives up where it has not
 // seen the whole body, or does not know its shape.
 func (r *refusal) annotate(res *http.Response) {
-	if !r.whole || res.Request.Method == http.MethodHead {
+	if !r.whole {
 		return
 	}
 	body, ok := diagnose.Annotate(r.body, *r.Diagnosis)

@@ -295,6 +295,23 @@ func TestASecondRefusalPassesAzuresSecondAnswer(t *testing.T) {
 	assertReplayed(t, s, 1)
 }
 
+func TestASecondAnswerIsDiagnosedOnItsOwn(t *testing.T) {
+	s := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "Bearer token-1" {
+			fails(401, badToken)(w, r)
+			return
+		}
+		fails(403, `{"error":{"code":"403","message": "Access denied due to Virtual Network/Firewall rules."}}`)(w, r)
+	})
+	res := s.post("/x", "{}")
+	if res.StatusCode != 403 || res.Header.Get("X-Entra-Sidecar-Cause") != "firewall" || !strings.Contains(res.body, "Firewall rules. [entra-sidecar: firewall: ") {
+		t.Errorf("status %d, cause %q: %s", res.StatusCode, res.Header.Get("X-Entra-Sidecar-Cause"), res.body)
+	}
+	if n := s.metric("entra_sidecar_upstream_auth_failures_total"); n != 1 {
+		t.Errorf("%v failures counted for one answer", n)
+	}
+}
+
 func TestWithoutAnotherTokenTheRefusalStands(t *testing.T) {
 	var n atomic.Int32
 	s := start(t, func(w http.ResponseWriter, r *http.Request) {

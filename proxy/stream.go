@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -67,13 +66,10 @@ func (s *eventStream) note(p []byte) {
 }
 
 // separator ends the line and the event that the failure interrupted, so that
-// the final event stands alone.
+// the final event stands alone. One empty line too many is nothing to a reader.
 func (s *eventStream) separator() string {
-	switch {
-	case s.tail == [2]byte{}, bytes.Equal(s.tail[:], []byte("\n\n")):
+	if s.tail == [2]byte{} || s.tail == [2]byte{'\n', '\n'} {
 		return ""
-	case s.tail[1] == '\n':
-		return "\n"
 	}
 	return "\n\n"
 }

@@ -322,6 +322,9 @@ func generateReply(random *rand.Rand, pick func(...string) string, often func(in
 		), "=")
 		a.header[name] = strings.Split(values, "|")
 	}
+	if a.header["Content-Type"] == nil && often(2) {
+		a.header["Content-Type"] = nil // none, rather than a guess
+	}
 	if a.status == 204 || a.status == 304 || often(6) {
 		a.length = false
 		return a
