@@ -111,6 +111,29 @@ func TestAReaderThatIsClosedTakesNothingAway(t *testing.T) {
 	}
 }
 
+func TestWhatAReplayHasYetToReadStaysUntilItHas(t *testing.T) {
+	for name, finish := range map[string]func(io.ReadCloser){
+		"read":   func(r io.ReadCloser) { _, _ = io.Copy(io.Discard, r) },
+		"closed": func(r io.ReadCloser) { _ = r.Close() },
+	} {
+		b := bodyOf(strings.NewReader("0123456789"), 10, 10, 10)
+		_, _ = io.Copy(io.Discard, b.open(nil))
+		replay, err := b.reopen(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.ReadFull(replay, make([]byte, 3))
+		b.forget()
+		if used := b.budget.used.Load(); used != 10 {
+			t.Errorf("%s: %d bytes used before", name, used)
+		}
+		finish(replay)
+		if used := b.budget.used.Load(); used != 0 {
+			t.Errorf("%s: %d bytes used after", name, used)
+		}
+	}
+}
+
 func TestEachAttemptHasItsOwnTrailers(t *testing.T) {
 	request := &http.Request{ContentLength: -1, Trailer: http.Header{"X-Sum": nil, "Authorization": nil}}
 	request.Body = io.NopCloser(&trailing{Reader: strings.NewReader("{}"), request: request})

@@ -67,6 +67,9 @@ func (i *injector) replay(x *exchange, r *http.Request, res *http.Response) (*ht
 	again, err := repeat(x, r)
 	fresh := i.replace(r.Context(), x, challenge(res.Header), err == nil)
 	if fresh == nil {
+		if again.Body != nil { // or what is held would wait for its reader
+			_ = again.Body.Close()
+		}
 		return res, nil
 	}
 	if r.Body != nil { // a client that is still sending sends to the second try

@@ -259,22 +259,26 @@ func TestTheBudgetBoundsWhatAllRequestsHold(t *testing.T) {
 }
 
 func TestTheBudgetIsFreeWhenTheAnswerBegins(t *testing.T) {
-	hold := make(chan struct{})
-	s := start(t, func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(w, "begun")
-		_ = http.NewResponseController(w).Flush()
-		<-hold
-	})
-	res, err := s.client.Do(s.request("POST", "/x", strings.NewReader("body")))
-	if err != nil {
-		t.Fatal(err)
+	for _, status := range []int{http.StatusOK, http.StatusUnauthorized} {
+		hold := make(chan struct{})
+		s := start(t, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, strings.Repeat(" ", errorBodyLimit)+"more")
+			_ = http.NewResponseController(w).Flush()
+			<-hold
+		})
+		s.tokens.set(nil, "token-1") // and no other to try
+		res, err := s.client.Do(s.request("POST", "/x", strings.NewReader("body")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if used := s.budget.used.Load(); used != 0 || res.StatusCode != status {
+			t.Errorf("%d bytes are held while the answer %d streams", used, res.StatusCode)
+		}
+		close(hold)
+		_ = res.Body.Close()
 	}
-	defer res.Body.Close()
-	if used := s.budget.used.Load(); used != 0 {
-		t.Errorf("%d bytes are held while the answer streams", used)
-	}
-	close(hold)
 }
 
 func TestASecondRefusalPassesAzuresSecondAnswer(t *testing.T) {
