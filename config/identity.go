@@ -48,8 +48,9 @@ func (l *loader) resolveIdentities() map[string][]string {
 		if _, ok := l.config.Identities[r.Identity]; !ok && r.Identity == "default" {
 			l.config.Identities["default"] = Identity{Credential: "default"}
 		} else if !ok {
-			known := slices.Sorted(maps.Keys(l.config.Identities))
-			l.problem(l.routeSetting(i, "identity"), "%s is not one of identities%s", show(r.Identity), didYouMean(r.Identity, append(known, "default")))
+			known := slices.AppendSeq([]string{"default"}, maps.Keys(l.config.Identities))
+			slices.Sort(known)
+			l.problem(l.routeSetting(i, "identity"), "%s is not one of identities%s", show(r.Identity), didYouMean(r.Identity, slices.Compact(known)))
 		}
 		host := ""
 		if r.Upstream != nil {

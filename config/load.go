@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"reflect"
@@ -92,26 +93,33 @@ func (s Sources) getenv(names ...string) string {
 	return ""
 }
 
-// shorthand makes a route of a single upstream. That of the environment that
-// others use too, AZURE_OPENAI_ENDPOINT, counts only if there is nothing else.
+// shorthand makes a route of a single upstream, which wins over the file's
+// routes as every flag and variable wins over the file. That of the environment
+// that others use too, AZURE_OPENAI_ENDPOINT, counts only if there is nothing
+// else.
 func (l *loader) shorthand() {
-	c, routes := l.config, l.origins["routes"]
-	if routes == "" && l.origins["upstream"] == "" {
+	c := l.config
+	if l.origins["routes"] == "" && l.origins["upstream"] == "" {
 		if c.Upstream = l.sources.getenv("AZURE_OPENAI_ENDPOINT"); c.Upstream != "" {
 			l.origins["upstream"] = "AZURE_OPENAI_ENDPOINT"
 		}
 	}
 	switch given := l.origins["upstream"] != ""; {
-	case routes != "" && given:
-		l.problem("upstream", "the file has routes too (%s): remove one or the other", routes)
-	case routes != "" && c.Scope != "":
-		l.problem("scope", "the file has routes (%s): write the scope there", routes)
 	case c.Upstream != "":
+		if routes := l.origins["routes"]; routes != "" {
+			l.warn("upstream", "wins over the routes of the file (%s), none of which is used", routes)
+		}
 		r := Route{Scope: c.Scope}
 		setDefaults(reflect.ValueOf(&r).Elem())
 		l.set("upstream", l.origins["upstream"], c.Upstream, reflect.ValueOf(&r.Upstream).Elem())
 		c.Routes = []Route{r}
-	case routes == "" && !given && !l.refused("config"): // else the routes are probably in that file
+		delete(l.origins, "routes")
+	case c.Scope != "" && len(c.Routes) > 0:
+		for i := range c.Routes {
+			c.Routes[i].Scope = c.Scope
+			l.origins[l.routeSetting(i, "scope")] = l.origins["scope"]
+		}
+	case l.origins["routes"] == "" && !given && !l.refused("config"): // else the routes are probably in that file
 		l.problem("upstream", "is missing: set ENTRA_SIDECAR_UPSTREAM or AZURE_OPENAI_ENDPOINT to https://NAME.openai.azure.com, "+
 			"or write routes into a file for --config")
 	}
@@ -208,5 +216,7 @@ func (l *loader) warn(setting, format string, args ...any) {
 }
 
 func (l *loader) describe(setting, format string, args ...any) *Problem {
-	return &Problem{Setting: setting, Origin: l.origins[setting], Text: fmt.Sprintf(format, args...)}
+	// A setting that was not written has the place of what it belongs to.
+	parent := setting[:max(strings.LastIndexByte(setting, '.'), 0)]
+	return &Problem{Setting: setting, Origin: cmp.Or(l.origins[setting], l.origins[parent]), Text: fmt.Sprintf(format, args...)}
 }

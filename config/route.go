@@ -195,7 +195,7 @@ func (l *loader) validateHeaders(setting string, r *Route) {
 		case twice:
 			l.problem(at, "is set twice, since case makes no difference: remove one")
 		case slices.Contains(keyHeaders, strings.ReplaceAll(key, "_", "-")) && r.Upstream != nil && isResource(r.Upstream.Hostname()):
-			l.problem(at, "is for an API Management front: remove it, since the resource itself would check this key and not the token")
+			l.warn(at, "is for an API Management front: remove it, unless one answers under this name, since the resource itself checks this key and not the token")
 		case strings.ContainsFunc(value.Reveal(), func(c rune) bool { return c < ' ' || c > '~' }):
 			l.problem(at, "holds a character that a header cannot: write ASCII")
 		}

@@ -109,8 +109,9 @@ func (l *loader) readKeys(name string) (keys []Secret) {
 		l.problem(setting, "cannot be read: %v", reason(err))
 		return nil
 	}
-	for i, line := range strings.Split(string(content), "\n") {
-		line = strings.TrimSuffix(line, "\r")
+	text := strings.TrimPrefix(string(content), "\ufeff") // some editors begin a file with a byte order mark
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
