@@ -189,7 +189,7 @@ func (c *Cache) wake() {
 // replaced once; meanwhile other requests go on using it. claims is the decoded
 // claims challenge of Azure's answer, or empty.
 //
-// Replacement is limited to five in any minute and, in the long run, to one a
+// Replacement is limited to twenty at once and, in the long run, to one a
 // minute: a 401 that no token can mend (a wrong audience) must not hammer
 // Entra, and since one cache serves good routes and bad ones, a request that
 // succeeded proves nothing. The error is [ErrNotReplaced], or ctx's: a context

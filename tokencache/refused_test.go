@@ -167,7 +167,7 @@ func TestReplacementIsLimited(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if n := int(s.calls.Load()) - 1; n != replaced || n < 14 || n > 16 {
+		if n := int(s.calls.Load()) - 1; n != replaced || n < limitBurst+9 || n > limitBurst+11 {
 			t.Errorf("%d fetches, %d replacements", n, replaced)
 		}
 		limited := took(func() { _, _ = c.Refused(t.Context(), mustToken(t, c), "") })

@@ -65,12 +65,12 @@ func fraction(d time.Duration, random float64) time.Duration {
 	return time.Duration(random * float64(d))
 }
 
-// A limiter allows five events at once and then one a minute, which makes five
-// in any minute. Its value is the moment at which all five are available again.
+// A limiter allows twenty events at once and then one a minute. Its value is
+// the moment at which all twenty are available again.
 type limiter struct{ full time.Time }
 
 const (
-	limitBurst    = 5
+	limitBurst    = 20
 	limitInterval = time.Minute
 )
 

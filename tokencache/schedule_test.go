@@ -87,7 +87,7 @@ func TestAttemptTimeout(t *testing.T) {
 	}
 }
 
-func TestLimiterAllowsFiveInAnyMinuteAndOneAMinuteInTheLongRun(t *testing.T) {
+func TestLimiterAllowsABurstAndOneAMinuteInTheLongRun(t *testing.T) {
 	var l limiter
 	var allowed []time.Time
 	start := time.Now()
@@ -96,15 +96,15 @@ func TestLimiterAllowsFiveInAnyMinuteAndOneAMinuteInTheLongRun(t *testing.T) {
 			allowed = append(allowed, now)
 		}
 	}
-	if n := len(allowed); n < 60 || n > 65 {
+	if n := len(allowed); n < limitBurst+58 || n > limitBurst+60 {
 		t.Errorf("%d in an hour of asking", n)
 	}
-	for i := 5; i < len(allowed); i++ {
-		if allowed[i].Sub(allowed[i-5]) < time.Minute {
-			t.Fatalf("six within %v", allowed[i].Sub(allowed[i-5]))
+	for i := limitBurst; i < len(allowed); i++ {
+		if d := allowed[i].Sub(allowed[i-limitBurst]); d < time.Minute {
+			t.Fatalf("%d within %v", limitBurst+1, d)
 		}
 	}
-	for i := range 5 {
+	for i := range limitBurst {
 		if !l.allow(start.Add(2*time.Hour + time.Duration(i))) {
 			t.Errorf("after a rest, replacement %d was refused", i+1)
 		}
