@@ -31,7 +31,10 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 		x.tunnelled = true
 		h.metrics.tunnels.WithLabelValues(x.route.Prefix).Inc()
 	case isEventStream(res.Header):
-		res.Body = &eventStream{ReadCloser: res.Body, broken: func() { h.breakOff(x) }}
+		x.streamed = true
+		if res.Header.Get("Content-Encoding") == "" { // a plain frame would spoil another
+			res.Body = &eventStream{ReadCloser: res.Body, broken: func() { x.broken = true }}
+		}
 	case diagnose.Covers(res.StatusCode): // others are not held back until their body has come
 		h.explain(x, res)
 	}
@@ -230,14 +233,7 @@ func (r *refusal) annotate(res *http.Response) {
 }
 
 func isEventStream(h http.Header) bool {
-	if h.Get("Content-Encoding") != "" {
-		return false // a plain frame would spoil it
-	}
 	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return mediaType == "text/event-stream"
 }
 
-func (h *Handler) breakOff(x *exchange) {
-	x.broken = true
-	h.metrics.brokenStream(x.route)
-}

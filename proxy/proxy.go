@@ -217,6 +217,7 @@ type exchange struct {
 	requestID string     // Azure's, for its support
 	replayed  bool
 	tunnelled bool
+	streamed  bool // the answer is an event stream
 	broken    bool // Azure broke the answer off
 	complete  bool // the answer went out to its end
 }
@@ -239,6 +240,9 @@ func (h *Handler) finish(x *exchange) {
 		status = statusClientGone
 	} else if !x.complete {
 		x.broken = true
+	}
+	if x.broken && x.streamed {
+		h.metrics.brokenStream(x.route)
 	}
 	if x.tunnelled {
 		h.metrics.tunnels.WithLabelValues(x.route.Prefix).Dec()

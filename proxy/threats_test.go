@@ -145,3 +145,39 @@ func TestAnErrorThatIsNotInTheTableIsNotHeldBack(t *testing.T) {
 		t.Errorf("the head did not come while the body was open: %v", err)
 	}
 }
+
+// No frame can be put into an encoded stream, but it is as broken.
+func TestABrokenStreamIsCountedInAnyEncoding(t *testing.T) {
+	s := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = io.WriteString(w, "bytes")
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	if a := s.raw("GET /x HTTP/1.1\nHost: localhost\n\n"); a.err == nil || a.body != "bytes" {
+		t.Errorf("%q, %v", a.body, a.err)
+	}
+	eventually(t, "counted", func() bool { return s.metric("entra_sidecar_broken_streams_total") == 1 })
+}
+
+// After both close frames the server hangs up, and the client should.
+func TestAClientThatKeepsItsSocketDoesNotKeepItsTunnel(t *testing.T) {
+	s := start(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, rw := hijack(t, w)
+		_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = rw.Write([]byte{0x88, 2, 3, 232})
+		_ = rw.Flush()
+		_ = conn.Close()
+	})
+	w := s.dial()
+	w.send("GET /x HTTP/1.1\nHost: localhost\nConnection: Upgrade\nUpgrade: websocket\n\n")
+	eventually(t, "open", func() bool { return s.metric("entra_sidecar_tunnels") == 1 })
+	deadline := time.Now().Add(closeGrace + 5*time.Second)
+	for s.metric("entra_sidecar_tunnels") != 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("the tunnel is still open")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

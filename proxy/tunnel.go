@@ -163,8 +163,16 @@ func (t *tunnel) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// CloseWrite ends this direction, if the connection can (TCP and TLS can).
+// CloseWrite ends this direction, if the connection can (TCP and TLS can). After
+// a close frame nothing of use can come from the client: one that does not hang
+// up is cut, or its tunnel would stay for ever.
 func (t *tunnel) CloseWrite() error {
+	t.mu.Lock()
+	closed := t.frames.closed
+	t.mu.Unlock()
+	if closed {
+		time.AfterFunc(closeGrace, func() { _ = t.Conn.Close() })
+	}
 	if c, ok := t.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}
