@@ -236,4 +236,3 @@ func isEventStream(h http.Header) bool {
 	mediaType, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
 	return mediaType == "text/event-stream"
 }
-
